@@ -1,0 +1,49 @@
+# `make` alone lists the tasks. Every task does its own set-up.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock bench clean
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## make .venv with everything, .venv/bin/mainstay included
+
+.venv/installed: pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Mainstay needs Python 3.11 or newer; name one with: make PYTHON=python3.12 install"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: install ## take the shipped shop apart and prove its three sharp edges
+	$(BIN)/mainstay demo
+
+test: check ## all checks and tests, as CI runs them
+	$(BIN)/pytest
+
+check: install ## formatter, linter, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## format and mend what the linter can mend
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+bench: install ## measure beside peers and write docs/benchmarks.md
+	$(BIN)/python benchmarks/run.py
+
+lock: install ## lock all dependencies anew, with hashes and without index addresses
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --upgrade --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --upgrade - -o requirements/uv.txt
+
+clean: ## remove what the tasks made
+	rm -rf .venv .mainstay .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
