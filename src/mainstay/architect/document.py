@@ -1,0 +1,227 @@
+"""YAML documents that people write: read without guessing, and refused with file, line and column.
+
+A plain scalar stays the text that was written until a field asks for a number or a truth value, so a
+version ``1.10`` or a code ``0123`` survives. Fields that hold JSON (`Json`) read plain scalars by the rules
+of YAML 1.2's core schema: numbers, ``true``, ``false``, ``null``. Keys that appear twice, aliases (which can
+explode), and documents too deep or too large are refused in one sentence.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from mainstay.architect.errors import MainstayError
+from mainstay.architect.findings import Location
+from mainstay.architect.nearest import nearest
+
+LARGEST = 1_000_000
+"""Bytes. Nobody writes a longer document by hand."""
+DEEPEST = 50
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, where PyYAML was built with it: several times faster on long documents."""
+
+Model = TypeVar("Model", bound=BaseModel)
+Where = tuple[Hashable, ...]
+
+
+class Plain(str):
+    """A scalar written without quotes."""
+
+    __slots__ = ()
+
+
+def json_value(value: Any) -> Any:
+    """Plain scalars as JSON's types, the rest as it is."""
+    if isinstance(value, dict):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [json_value(item) for item in value]
+    if isinstance(value, Plain):
+        if value in ("true", "false"):
+            return value == "true"
+        if re.fullmatch(r"[-+]?[0-9]+", value) and len(value) < 1000:
+            return int(value)
+        if re.fullmatch(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", value):
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError(f"{value} is too large for a JSON number")
+            return number
+    return str(value) if isinstance(value, str) else value
+
+
+Json = Annotated[Any, BeforeValidator(json_value)]
+"""A field that holds any JSON value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as plain values, with the place of each of them."""
+
+    file: str
+    value: Any
+    places: dict[Where, tuple[int, int]]
+    """Line and column, from 1, of each key (or item) by its way from the root."""
+
+    @classmethod
+    def read(cls, path: Path) -> Document:
+        """Read a file. Raises `MainstayError` in one sentence where it is not a readable YAML document."""
+        try:
+            with path.open("rb") as opened:
+                content = opened.read(LARGEST + 1)
+        except FileNotFoundError:
+            raise MainstayError(f"{path} does not exist; name a YAML file that does") from None
+        except OSError as error:
+            raise MainstayError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from None
+        if len(content) > LARGEST:
+            raise MainstayError(
+                f"{path} is larger than {LARGEST // 1_000_000} MB; that is no document of this kind"
+            )
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            raise MainstayError(f"{path}:{line}: this is not UTF-8; save the file as UTF-8") from None
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, file: str) -> Document:
+        """The document in `text`; `file` is the name used in errors."""
+        try:
+            _check_depth(text, file)
+            node = yaml.compose(text, Loader=LOADER)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+            raise MainstayError(
+                f"{file}{place}: this is not YAML: {error.problem or error.context}"
+            ) from None
+        except yaml.YAMLError as error:
+            raise MainstayError(f"{file}: this is not YAML: {' '.join(str(error).split())}") from None
+        if node is None:
+            raise MainstayError(f"{file} is empty; write a document in it")
+        places: dict[Where, tuple[int, int]] = {}
+        return cls(file, _plain(node, (), places, file), places)
+
+    def place(self, *where: Hashable) -> tuple[int, int]:
+        """Line and column of the deepest known place on the way to `where`."""
+        best: Where = ()
+        for step in where:
+            if (*best, step) in self.places:
+                best = (*best, step)
+        return self.places.get(best, (1, 1))
+
+    def location(self, *where: Hashable) -> Location:
+        """The place of a value, with the file relative to the working directory where it lies below it."""
+        line, column = self.place(*where)
+        return Location(relative(Path(self.file)), line, column, line, column + len(str(where[-1])))
+
+    def validate(self, model: type[Model]) -> Model:
+        """The document as `model`. Raises `MainstayError` for the first thing that does not fit."""
+        try:
+            return model.model_validate(self.value)
+        except ValidationError as error:
+            # An unknown key explains more than what it makes fail elsewhere.
+            problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+            problem = problems[0]
+            where = tuple(problem["loc"])
+            name = where[-1] if where else ""
+            match problem["type"]:
+                case "extra_forbidden":
+                    hint = nearest(str(name), _keys(model, where[:-1]))
+                    message = f"unknown key {str(name)!r}{hint}"
+                case "missing":
+                    message = f"{str(name)!r} is missing"
+                case "value_error":
+                    message = str(problem["ctx"]["error"])
+                case _:
+                    message = f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            raise refuse(self, where, message) from None
+
+
+def refuse(document: Document, where: Where, message: str) -> MainstayError:
+    """The error for a place in a document."""
+    line, column = document.place(*where)
+    return MainstayError(f"{document.file}:{line}:{column}: {message}")
+
+
+def relative(path: Path) -> str:
+    """The path from the working directory with forward slashes, or as it is where it lies elsewhere."""
+    try:
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def _mark(event: yaml.Event, file: str) -> str:
+    mark = event.start_mark
+    return f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
+
+
+def _check_depth(text: str, file: str) -> None:
+    """Refuse what would make the composer recurse too deep, or aliases explode, before anything is built."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise MainstayError(
+                f"{_mark(event, file)}: aliases (*{event.anchor}) are not read; write the value out"
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise MainstayError(f"{_mark(event, file)}: this is nested deeper than {DEEPEST} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _plain(node: yaml.Node, where: Where, places: dict[Where, tuple[int, int]], file: str) -> Any:
+    places.setdefault(where, (node.start_mark.line + 1, node.start_mark.column + 1))
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key, value in node.value:
+            place = (key.start_mark.line + 1, key.start_mark.column + 1)
+            if not isinstance(key, yaml.ScalarNode):
+                raise MainstayError(f"{file}:{place[0]}:{place[1]}: a key must be a plain word")
+            if key.value in mapping:
+                raise MainstayError(f"{file}:{place[0]}:{place[1]}: the key {key.value!r} appears twice")
+            places[(*where, key.value)] = place
+            mapping[key.value] = _plain(value, (*where, key.value), places, file)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*where, at), places, file) for at, item in enumerate(node.value)]
+    if isinstance(node, yaml.ScalarNode) and node.style is None:
+        return None if node.value in ("", "~", "null") else Plain(node.value)
+    return str(node.value)
+
+
+def _keys(model: Any, where: Where) -> list[str]:
+    """The keys a model knows at a place; every key of every model below where the way cannot be followed."""
+    found: list[str] = []
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+
+    def follow(part: Any, rest: Where) -> None:
+        if "$ref" in part:
+            part = definitions[part["$ref"].rpartition("/")[2]]
+        for choice in (*part.get("anyOf", ()), *part.get("allOf", ()), *part.get("oneOf", ())):
+            follow(choice, rest)
+        if not rest:
+            found.extend(part.get("properties", {}))
+        elif rest[0] in part.get("properties", {}):
+            follow(part["properties"][rest[0]], rest[1:])
+        elif isinstance(rest[0], int) and "items" in part:
+            follow(part["items"], rest[1:])
+        elif isinstance(part.get("additionalProperties"), dict):
+            follow(part["additionalProperties"], rest[1:])
+
+    follow(schema, where)
+    return found
