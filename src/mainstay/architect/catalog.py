@@ -117,7 +117,9 @@ def page(name: str) -> Page:
     known = {**patterns(), **{edge.name: edge.page for edge in edges().values()}}
     if wanted in known:
         return known[wanted]
-    raise MainstayError(f"there is no edge or pattern named {name!r}{nearest(wanted, known)}; see: mainstay catalog")
+    raise MainstayError(
+        f"there is no edge or pattern named {name!r}{nearest(wanted, known)}; see: mainstay catalog"
+    )
 
 
 def select(chosen: list[str], ignored: list[str]) -> list[Edge]:
@@ -125,5 +127,9 @@ def select(chosen: list[str], ignored: list[str]) -> list[Edge]:
     known = edges()
     for name in (*chosen, *ignored):
         if name not in known:
-            raise MainstayError(f"there is no sharp edge named {name!r}{nearest(name, known)}; see: mainstay catalog")
-    return [edge for edge in known.values() if (not chosen or edge.name in chosen) and edge.name not in ignored]
+            raise MainstayError(
+                f"there is no sharp edge named {name!r}{nearest(name, known)}; see: mainstay catalog"
+            )
+    return [
+        edge for edge in known.values() if (not chosen or edge.name in chosen) and edge.name not in ignored
+    ]

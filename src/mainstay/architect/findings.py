@@ -151,7 +151,7 @@ class Witness:
 
     def sealed(self) -> dict[str, Any]:
         """The JSON form with its checksum, so that an edit by hand is noticed by `mainstay replay`."""
-        body = to_json(self)
+        body: dict[str, Any] = to_json(self)
         body["checksum"] = checksum(body)
         return body
 
@@ -253,7 +253,13 @@ class Report:
         """Worst first, then surest, then by place."""
         severities, verdicts = list(Severity), list(Verdict)
         self.findings.sort(
-            key=lambda f: (severities.index(f.severity), verdicts.index(f.verdict), f.location, f.edge, f.message)
+            key=lambda f: (
+                severities.index(f.severity),
+                verdicts.index(f.verdict),
+                f.location,
+                f.edge,
+                f.message,
+            )
         )
 
 
