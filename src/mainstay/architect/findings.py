@@ -234,6 +234,8 @@ class Suppressed:
 
     finding: Finding
     reason: str
+    by: str = "comment"
+    """``comment`` (in the source) or ``baseline``."""
 
 
 @dataclass(slots=True)
