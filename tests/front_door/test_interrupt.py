@@ -1,0 +1,67 @@
+"""An interrupted run leaves nothing: no process, no database, no temporary folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from mainstay.architect import catalog
+
+MAINSTAY = Path(sys.executable).parent / "mainstay"
+SCENARIO = catalog.edges()["check-then-act"].folder / "scenario.yaml"
+
+
+def service_of(process: psutil.Process, deadline: float) -> list[psutil.Process]:
+    """All descendants of the run, as soon as a copy of the service is among them."""
+    while time.monotonic() < deadline:
+        children = process.children(recursive=True)
+        for child in children:
+            try:
+                if "uvicorn" in " ".join(child.cmdline()):
+                    return children
+            except psutil.Error:
+                continue
+        time.sleep(0.02)  # polls for the process to appear; the deadline bounds it
+    raise AssertionError("the run never started its service")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("server", ["embedded", "given"])
+def test_an_interrupted_diagnosis_leaves_nothing(
+    number: int, server: str, tmp_path: Path, postgresql_url: str
+) -> None:
+    """Ctrl-C and SIGTERM end every child and drop every database; one line says so, and the exit code is 2."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    arguments = ["diagnose", str(SCENARIO)] + (["--database-url", postgresql_url] if server == "given" else [])
+    run = subprocess.Popen(
+        [MAINSTAY, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    children = service_of(psutil.Process(run.pid), time.monotonic() + 60)
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2, errors
+    assert "interrupted" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    assert list(temporary.iterdir()) == []
+    if server == "given":
+        with psycopg.connect(postgresql_url) as connection:
+            query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
+            mine = [name for (name,) in connection.execute(query, [f"mainstay_lab_%{run.pid}%"])]
+        assert mine == []
