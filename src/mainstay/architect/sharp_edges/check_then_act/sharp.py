@@ -1,0 +1,63 @@
+"""Accounts with a balance that may not fall below zero, and a ledger of what was taken out."""
+
+import os
+
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel, PositiveInt
+from sqlalchemy import ForeignKey
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Account(Base):
+    __tablename__ = "accounts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    balance: Mapped[int]
+
+
+class Entry(Base):
+    __tablename__ = "ledger"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    amount: Mapped[int]
+
+
+class Withdrawal(BaseModel):
+    amount: PositiveInt
+
+
+class AccountView(BaseModel):
+    id: int
+    balance: int
+
+
+app = FastAPI(title="Accounts")
+sessions = async_sessionmaker(create_async_engine(os.environ["DATABASE_URL"]), expire_on_commit=False)
+
+
+@app.get("/accounts/{account_id}")
+async def get_account(account_id: int) -> AccountView:
+    """The account as it stands."""
+    async with sessions() as session:
+        account = await session.get(Account, account_id)
+        if account is None:
+            raise HTTPException(404, "no such account")
+        return AccountView(id=account.id, balance=account.balance)
+
+
+@app.post("/accounts/{account_id}/withdrawals", status_code=201)
+async def withdraw(account_id: int, withdrawal: Withdrawal) -> AccountView:
+    """Take money out, if there is enough."""
+    async with sessions.begin() as session:
+        account = await session.get(Account, account_id)
+        if account is None:
+            raise HTTPException(404, "no such account")
+        if account.balance < withdrawal.amount:
+            raise HTTPException(409, "insufficient funds")
+        account.balance -= withdrawal.amount
+        session.add(Entry(account_id=account.id, amount=-withdrawal.amount))
+    return AccountView(id=account.id, balance=account.balance)
