@@ -1,0 +1,52 @@
+"""The two systems outside: who charges cards, and who carries parcels.
+
+Both do a thing once for each idempotency key, however often they are asked.
+"""
+
+import httpx
+
+from shop.errors import CardDeclined
+from shop.models import Order
+from shop.settings import settings
+
+TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+
+payments = httpx.AsyncClient(base_url=settings.payment_url, timeout=TIMEOUT)
+carrier = httpx.AsyncClient(base_url=settings.shipping_url, timeout=TIMEOUT)
+
+
+async def charge(order: Order) -> str:
+    """Charge the customer's card for the order; answers the id of the charge."""
+    reply = await payments.post(
+        "/charges",
+        json={"amount": order.total_cents, "reference": f"order-{order.id}"},
+        headers={"Idempotency-Key": f"charge-order-{order.id}"},
+    )
+    if reply.status_code == 402:
+        raise CardDeclined("the card was declined")
+    reply.raise_for_status()
+    return str(reply.json()["id"])
+
+
+async def book_parcel(order: Order) -> str:
+    """Have the order collected; answers the tracking number."""
+    reply = await carrier.post(
+        "/parcels",
+        json={"reference": f"order-{order.id}"},
+        headers={"Idempotency-Key": f"parcel-order-{order.id}"},
+    )
+    reply.raise_for_status()
+    return str(reply.json()["tracking_number"])
+
+
+async def parcel_state(tracking_number: str) -> str:
+    """Where the parcel is, in the carrier's words."""
+    reply = await carrier.get(f"/parcels/{tracking_number}")
+    reply.raise_for_status()
+    return str(reply.json()["state"])
+
+
+async def close() -> None:
+    """Close the connections to both."""
+    await payments.aclose()
+    await carrier.aclose()

@@ -1,0 +1,1 @@
+"""What both editions of the shop share: tables, migrations, the shapes of requests and replies, settings."""
