@@ -1,0 +1,219 @@
+"""A PostgreSQL database, and the unit of work on it: a transaction with time limits and a clear end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random as _random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from sqlalchemy import URL, Connection, ExceptionContext, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from mainstay.patterns.errors import NestedTransaction
+from mainstay.patterns.guards import enter, leave, open_scope
+from mainstay.patterns.serialization_retry import run_again, sqlstate
+from mainstay.patterns.transaction import FAILED, Hook, Transaction, run_hooks
+
+T = TypeVar("T")
+
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database, used through `transaction` or `run`.
+
+    Nothing is connected before the first statement. Close it when the process ends, or use it as an async
+    context manager.
+
+    Args:
+        url: ``postgresql://user:password@host/name`` (psycopg 3) or ``postgresql+asyncpg://…``.
+        pool_size: connections at most, without overflow, so that the number means what it says.
+        pool_timeout: seconds to wait for a connection to become free.
+        connect_timeout: seconds to wait for a new connection; psycopg counts in whole ones, at least 2.
+        statement_timeout: seconds that one statement may run.
+        lock_timeout: seconds that one statement may wait for one lock.
+        idle_in_transaction_timeout: seconds that the program may do something else between two statements;
+            then PostgreSQL ends the connection.
+        isolation: ``READ COMMITTED``, ``REPEATABLE READ`` or ``SERIALIZABLE``; None is the server's default.
+        options: further options of `sqlalchemy.ext.asyncio.create_async_engine`, such as `echo`.
+
+    Raises:
+        ValueError: the URL is not one of PostgreSQL with psycopg or asyncpg, or a limit is not positive.
+    """
+
+    engine: AsyncEngine
+    """SQLAlchemy's engine, for what needs no unit of work (`metadata.create_all`); it sets no time limits."""
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 5.0,
+        connect_timeout: float = 5.0,
+        statement_timeout: float = 5.0,
+        lock_timeout: float = 2.0,
+        idle_in_transaction_timeout: float = 10.0,
+        isolation: Isolation | None = None,
+        **options: Any,
+    ) -> None:
+        self._limits = {
+            "statement_timeout": _limit("statement_timeout", statement_timeout),
+            "lock_timeout": _limit("lock_timeout", lock_timeout),
+            "idle_in_transaction_timeout": _limit("idle_in_transaction_timeout", idle_in_transaction_timeout),
+        }
+        if pool_size < 1:
+            raise ValueError(f"pool_size must be at least 1, not {pool_size}")
+        _limit("pool_timeout", pool_timeout)
+        _limit("connect_timeout", connect_timeout)
+        address = _with_driver(url)
+        patience = (
+            {"timeout": connect_timeout}
+            if address.drivername.endswith("asyncpg")
+            else {"connect_timeout": max(2, math.ceil(connect_timeout))}
+        )
+        self.engine = create_async_engine(
+            address,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout,
+            connect_args={**patience, **options.pop("connect_args", {})},
+            **({} if isolation is None else {"isolation_level": isolation}),
+            **options,
+        )
+        event.listen(self.engine.sync_engine, "begin", _healthy)
+        event.listen(self.engine.sync_engine, "rollback_savepoint", _healthy)
+        event.listen(self.engine.sync_engine, "handle_error", _failed)
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        *,
+        isolation: Isolation | None = None,
+        statement_timeout: float | None = None,
+        lock_timeout: float | None = None,
+        idle_in_transaction_timeout: float | None = None,
+    ) -> AsyncIterator[Transaction]:
+        """A unit of work: commits at the end of the block, rolls back when an error leaves it.
+
+        Arguments replace those of the database for this transaction; units are seconds.
+
+        Raises:
+            NestedTransaction: a transaction of this database is open here already.
+            TransactionAborted: at the end, a statement had failed and its error had been swallowed.
+            TransactionOver: at the end, the block had ended the transaction itself.
+            CommitUnknown: at the end, the connection broke during COMMIT.
+            ValueError: a limit is not positive.
+            sqlalchemy.exc.DBAPIError: what the database refuses, at a statement or at the end.
+        """
+        if open_scope(self) is not None:
+            raise NestedTransaction(
+                "a transaction of this database is open here already, and a second one would neither see its"
+                " writes nor commit with it; pass tx on, or use tx.savepoint() for a part that may fail"
+            )
+        given = {
+            "statement_timeout": statement_timeout,
+            "lock_timeout": lock_timeout,
+            "idle_in_transaction_timeout": idle_in_transaction_timeout,
+        }
+        limits = self._limits | {
+            name: _limit(name, value) for name, value in given.items() if value is not None
+        }
+        engine = (
+            self.engine if isolation is None else self.engine.execution_options(isolation_level=isolation)
+        )
+        hooks: list[Hook] = []
+        tx = Transaction(engine, limits)
+        scope = enter(self)
+        try:
+            try:
+                yield tx
+                hooks = await tx._commit()
+            except BaseException:
+                hooks = await tx._rollback()
+                raise
+            finally:
+                await tx._close()
+        finally:
+            leave(scope)
+            await run_hooks(hooks)
+
+    async def run(
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        *,
+        attempts: int = 5,
+        isolation: Isolation | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = _random.random,
+    ) -> T:
+        """Run `work(tx)` in a transaction, and in a new one when it lost against another; what it returned.
+
+        Lost means SQLSTATE 40001 (serialization failure) or 40P01 (deadlock), at a statement or at COMMIT.
+        The waits are those of `serialization_retry.run_again`, spent outside of any transaction. After-commit
+        hooks of a lost attempt are dropped, its after-rollback hooks run.
+
+        `work` runs up to `attempts` times: what it does must be undone by a rollback, and it must read
+        everything anew.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the error of the last attempt, unchanged.
+            Exception: anything else that `work` raises, at once; and what `transaction` raises.
+            ValueError: `attempts` is less than 1.
+        """
+
+        async def attempt() -> T:
+            async with self.transaction(isolation=isolation) as tx:
+                return await work(tx)
+
+        return await run_again(attempt, attempts=attempts, sleep=sleep, random=random)
+
+    async def close(self) -> None:
+        """Close all connections that are not in use."""
+        await self.engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _with_driver(url: str | URL) -> URL:
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        raise ValueError(
+            "the database URL cannot be read; write postgresql://user:password@host/name"
+        ) from None
+    if address.drivername in ("postgresql", "postgres"):
+        return address.set(drivername="postgresql+psycopg")
+    if address.drivername in ("postgresql+psycopg", "postgresql+psycopg_async", "postgresql+asyncpg"):
+        return address
+    raise ValueError(f"Database speaks PostgreSQL through psycopg or asyncpg, not {address.drivername!r}")
+
+
+def _limit(name: str, seconds: float) -> str:
+    """A limit in PostgreSQL's notation. Zero would mean none there, so it is refused."""
+    if not 0.001 <= seconds <= 2_147_483:
+        raise ValueError(f"{name} must be between 0.001 and 2147483 seconds, not {seconds}")
+    return f"{round(seconds * 1000)}ms"
+
+
+# Why these: PostgreSQL answers COMMIT with ROLLBACK, and no error, once a statement has failed. Remember it.
+
+
+def _failed(context: ExceptionContext) -> None:
+    if context.connection is not None and not context.is_disconnect and sqlstate(context.original_exception):
+        context.connection.info[FAILED] = True
+
+
+def _healthy(connection: Connection, *_: object) -> None:
+    connection.info.pop(FAILED, None)

@@ -1,0 +1,86 @@
+"""The errors of the patterns, so that a caller can choose how coarsely to catch.
+
+PatternError
+├── NotFound                   a row that should be there is not (answer 404)
+├── ConditionFailed            a conditional update changed no row, or not exactly one (answer 409)
+├── LockNotAvailable           someone else holds the lock (answer 409 or 503, or try later)
+├── BadCursor  (ValueError)    a page cursor that this query did not hand out (answer 400)
+├── BadLimit   (ValueError)    a page size outside 1 to 200 (answer 400)
+├── CommitUnknown              the connection broke during COMMIT: nobody knows whether it happened
+└── Misuse     (RuntimeError)  the program is wrong, and no retry helps
+    ├── OutsideCallInTransaction
+    ├── NestedTransaction
+    ├── TransactionOver
+    └── TransactionAborted
+
+Errors of the database stay what they are (`sqlalchemy.exc.DBAPIError`); `sqlstate` reads their code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PatternError(Exception):
+    """Base of all errors that the patterns raise themselves."""
+
+
+class NotFound(PatternError):
+    """There is no row with this primary key."""
+
+    def __init__(self, model: type[Any], id: Any) -> None:
+        super().__init__(f"there is no {model.__name__} with primary key {id!r}")
+        self.model = model
+        self.id = id
+
+
+class ConditionFailed(PatternError):
+    """The condition of a conditional update did not hold for exactly one row; `rows` tells for how many."""
+
+    def __init__(self, model: type[Any], rows: int) -> None:
+        super().__init__(f"{rows} rows of {model.__name__} met the condition of the update, not exactly one")
+        self.model = model
+        self.rows = rows
+
+
+class LockNotAvailable(PatternError):
+    """Someone else holds the lock: at once with `nowait`, else after the transaction's lock timeout."""
+
+
+class BadCursor(PatternError, ValueError):
+    """The cursor was not handed out by a page of this model in this order."""
+
+
+class BadLimit(PatternError, ValueError):
+    """A page has at least 1 and at most 200 rows."""
+
+
+class CommitUnknown(PatternError):
+    """The connection broke during COMMIT, so the transaction may or may not have happened.
+
+    Look in the database before you do it again. Neither after-commit nor after-rollback hooks have run.
+    """
+
+
+class Misuse(PatternError, RuntimeError):
+    """The program is wrong: the same call fails every time."""
+
+
+class OutsideCallInTransaction(Misuse):
+    """Another system was about to be called while a transaction is open."""
+
+
+class NestedTransaction(Misuse):
+    """A transaction was begun inside a transaction of the same database."""
+
+
+class TransactionOver(Misuse):
+    """A transaction was used after its end, or its body ended it by itself."""
+
+
+class TransactionAborted(Misuse):
+    """A statement failed, its error was swallowed, and the block went on to commit.
+
+    PostgreSQL answers such a COMMIT with a silent ROLLBACK, so this is raised instead. Work that may fail
+    goes into `Transaction.savepoint`.
+    """
