@@ -2,9 +2,11 @@
 
 import os
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, PositiveInt
 from sqlalchemy import ForeignKey
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -39,13 +41,16 @@ app = FastAPI(title="Accounts")
 sessions = async_sessionmaker(create_async_engine(os.environ["DATABASE_URL"]), expire_on_commit=False)
 
 
+@app.exception_handler(NoResultFound)
+async def not_found(request: Request, error: NoResultFound) -> JSONResponse:
+    return JSONResponse({"detail": "no such account"}, status_code=404)
+
+
 @app.get("/accounts/{account_id}")
 async def get_account(account_id: int) -> AccountView:
     """The account as it stands."""
     async with sessions() as session:
-        account = await session.get(Account, account_id)
-        if account is None:
-            raise HTTPException(404, "no such account")
+        account = await session.get_one(Account, account_id)
         return AccountView(id=account.id, balance=account.balance)
 
 
@@ -53,9 +58,7 @@ async def get_account(account_id: int) -> AccountView:
 async def withdraw(account_id: int, withdrawal: Withdrawal) -> AccountView:
     """Take money out, if there is enough."""
     async with sessions.begin() as session:
-        account = await session.get(Account, account_id)
-        if account is None:
-            raise HTTPException(404, "no such account")
+        account = await session.get_one(Account, account_id)
         if account.balance < withdrawal.amount:
             raise HTTPException(409, "insufficient funds")
         account.balance -= withdrawal.amount

@@ -3,8 +3,10 @@
 import os
 
 import httpx
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -32,6 +34,11 @@ sessions = async_sessionmaker(create_async_engine(os.environ["DATABASE_URL"]), e
 provider = httpx.AsyncClient(base_url=os.environ["PAYMENT_URL"], timeout=httpx.Timeout(5.0, connect=2.0))
 
 
+@app.exception_handler(NoResultFound)
+async def not_found(request: Request, error: NoResultFound) -> JSONResponse:
+    return JSONResponse({"detail": "no such order"}, status_code=404)
+
+
 async def charge(order: Order) -> httpx.Response:
     """Charge the card; the provider takes one charge for each key, however often it is asked."""
     return await provider.post(
@@ -45,11 +52,9 @@ async def charge(order: Order) -> httpx.Response:
 async def checkout(order_id: int) -> OrderView:
     """Charge an open order's card and mark the order as paid."""
     async with sessions.begin() as session:
-        order = await session.get(Order, order_id, with_for_update=True)
-        if order is None:
-            raise HTTPException(404, "no such order")
+        order = await session.get_one(Order, order_id, with_for_update=True)
         if order.status != "open":
-            raise HTTPException(409, f"the order is {order.status}")
+            raise HTTPException(409, "the order is paid")
         reply = await charge(order)
         if reply.status_code == 402:
             raise HTTPException(402, "the card was declined")

@@ -3,9 +3,11 @@
 import os
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import ForeignKey, select
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -51,6 +53,11 @@ app = FastAPI(title="Orders")
 sessions = async_sessionmaker(create_async_engine(os.environ["DATABASE_URL"]), expire_on_commit=False)
 
 
+@app.exception_handler(NoResultFound)
+async def not_found(request: Request, error: NoResultFound) -> JSONResponse:
+    return JSONResponse({"detail": "no such order"}, status_code=404)
+
+
 async def view(session: AsyncSession, order: Order) -> OrderView:
     """The order as the client sees it."""
     customer = await session.get_one(Customer, order.customer_id)
@@ -75,7 +82,5 @@ async def list_orders(limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[O
 async def get_order(order_id: int) -> OrderView:
     """One order."""
     async with sessions() as session:
-        order = await session.get(Order, order_id)
-        if order is None:
-            raise HTTPException(404, "no such order")
+        order = await session.get_one(Order, order_id)
         return await view(session, order)
