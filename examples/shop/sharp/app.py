@@ -10,6 +10,7 @@ from sqlalchemy import text
 from shop.errors import answer_errors
 from shop.schemas import (
     CustomerView,
+    Id,
     NewCustomer,
     NewOrder,
     OrderStatus,
@@ -50,17 +51,17 @@ async def health() -> dict[str, str]:
 
 
 @app.get("/products", response_model=list[ProductView])
-async def list_products(after: int = 0, limit: Limit = 50) -> object:
+async def list_products(after: Id | None = None, limit: Limit = 50) -> object:
     return await catalogue.list_products(after, limit)
 
 
 @app.get("/products/{product_id}", response_model=ProductView)
-async def get_product(product_id: int) -> object:
+async def get_product(product_id: Id) -> object:
     return await catalogue.get_product(product_id)
 
 
 @app.post("/products/{product_id}/restock", response_model=ProductView)
-async def restock(product_id: int, body: Restock) -> object:
+async def restock(product_id: Id, body: Restock) -> object:
     return await catalogue.restock(product_id, body.quantity)
 
 
@@ -70,7 +71,7 @@ async def register(body: NewCustomer) -> object:
 
 
 @app.get("/customers/{customer_id}/orders", response_model=list[OrderStatus])
-async def history(customer_id: int, before: int | None = None, limit: Limit = 50) -> object:
+async def history(customer_id: Id, before: Id | None = None, limit: Limit = 50) -> object:
     return await customers.history(customer_id, before, limit)
 
 
@@ -80,32 +81,32 @@ async def place_order(body: NewOrder) -> object:
 
 
 @app.get("/orders")
-async def list_orders(before: int | None = None, limit: Limit = 50) -> list[OrderView]:
+async def list_orders(before: Id | None = None, limit: Limit = 50) -> list[OrderView]:
     return await orders.list_orders(before, limit)
 
 
 @app.get("/orders/{order_id}")
-async def get_order(order_id: int) -> OrderView:
+async def get_order(order_id: Id) -> OrderView:
     return await orders.get_order(order_id)
 
 
 @app.post("/orders/{order_id}/pay", response_model=PaymentView)
-async def pay(order_id: int) -> object:
+async def pay(order_id: Id) -> object:
     return await payments.pay(order_id)
 
 
 @app.post("/orders/{order_id}/cancel", response_model=OrderStatus)
-async def cancel(order_id: int) -> object:
+async def cancel(order_id: Id) -> object:
     return await orders.cancel(order_id)
 
 
 @app.post("/orders/{order_id}/ship", response_model=ShipmentView)
-async def ship(order_id: int) -> object:
+async def ship(order_id: Id) -> object:
     return await shipping.ship(order_id)
 
 
 @app.get("/orders/{order_id}/tracking")
-async def track(order_id: int) -> Tracking:
+async def track(order_id: Id) -> Tracking:
     return await shipping.track(order_id)
 
 

@@ -12,13 +12,13 @@ from shop.schemas import NewLine
 from .database import sessions
 
 
-async def list_products(after: int, limit: int) -> Sequence[Product]:
+async def list_products(after: int | None, limit: int) -> Sequence[Product]:
     """Products with an id above `after`, by id."""
+    query = select(Product).order_by(Product.id).limit(limit)
+    if after is not None:
+        query = query.where(Product.id > after)
     async with sessions() as session:
-        products = await session.scalars(
-            select(Product).where(Product.id > after).order_by(Product.id).limit(limit)
-        )
-        return products.all()
+        return (await session.scalars(query)).all()
 
 
 async def get_product(product_id: int) -> Product:
@@ -39,7 +39,7 @@ async def product_names(session: AsyncSession, product_ids: Collection[int]) -> 
 async def restock(product_id: int, quantity: int) -> Product:
     """Put pieces that arrived into stock."""
     async with sessions.begin() as session:
-        product = await session.scalar(
+        product: Product | None = await session.scalar(
             update(Product)
             .where(Product.id == product_id)
             .values(stock=Product.stock + quantity)

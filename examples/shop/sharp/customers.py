@@ -15,7 +15,7 @@ from .database import sessions
 async def register(new: NewCustomer) -> Customer:
     """Add a customer; an email address belongs to one of them."""
     async with sessions.begin() as session:
-        customer = await session.scalar(
+        customer: Customer | None = await session.scalar(
             insert(Customer)
             .values(email=new.email, name=new.name)
             .on_conflict_do_nothing(index_elements=[Customer.email])

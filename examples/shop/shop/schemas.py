@@ -2,10 +2,11 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Email = Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+Id = Annotated[int, Field(ge=1, le=2_147_483_647)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+Email = Annotated[str, Field(max_length=320, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
 Quantity = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -39,12 +40,12 @@ class Restock(BaseModel):
 
 
 class NewLine(BaseModel):
-    product_id: PositiveInt
+    product_id: Id
     quantity: Quantity
 
 
 class NewOrder(BaseModel):
-    customer_id: PositiveInt
+    customer_id: Id
     lines: Annotated[list[NewLine], Field(min_length=1, max_length=20)]
 
     @model_validator(mode="after")
