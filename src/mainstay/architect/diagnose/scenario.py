@@ -72,8 +72,8 @@ and this is everything there is::
       alice: {variables: {user: alice}, before: [sign in]}    # `before` is sent before every race and
       bob: {variables: {user: bob}, before: [sign in]}        # measurement; cookies are kept
 
-    races:                            # which requests meet; default: each request that is not GET, HEAD or OPTIONS
-      - [place order, place order]    # against itself and each other one
+    races:                            # which requests meet; default: each one that is not GET, HEAD or
+      - [place order, place order]    # OPTIONS against itself and each other one
       - [pay, pay]
 
     grow: [product, order]            # tables to grow for n-plus-one; default: each table a request reads.
