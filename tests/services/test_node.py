@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -47,14 +46,8 @@ def diagnose(service: Path, edge: str, *command: str) -> tuple[int, dict[str, An
 
 
 @pytest.fixture(scope="session")
-def node_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node_service(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The service with its packages, installed from the lock file outside the checkout."""
-    missing = [tool for tool in ("node", "npm") if shutil.which(tool) is None]
-    if missing:
-        message = f"{' and '.join(missing)} not found"
-        if os.environ.get("MAINSTAY_REQUIRE_SERVICES") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
     folder = tmp_path_factory.mktemp("node") / "withdraw"
     shutil.copytree(SOURCES, folder, ignore=shutil.ignore_patterns("node_modules"))
     install = subprocess.run(
