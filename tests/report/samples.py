@@ -152,7 +152,7 @@ UPDATE = "UPDATE accounts SET balance=$1 WHERE accounts.id = $2"
 REQUEST = 'POST /accounts/1/withdraw {"amount": 80}'
 
 
-def _withdraw(actor: str, start: float) -> tuple[list[Event], list[Event]]:
+def _withdraw(actor: str, start: float, resumed: float) -> tuple[list[Event], list[Event]]:
     """What one withdrawal does up to the decision, and from the decision on."""
     before = [
         Event(actor, "request", REQUEST, milliseconds=start),
@@ -185,23 +185,29 @@ def _withdraw(actor: str, start: float) -> tuple[list[Event], list[Event]]:
             "open",
             ("20", "1"),
             "",
-            start + 6.2,
+            resumed + 0.4,
             1,
             marked=actor == "alice",
             location=Location("app/wallet.py", 18, 5, 18, 27),
         ),
         Event(
-            actor, "statement", "COMMIT", "commit", transaction="idle", milliseconds=start + 7.0, connection=1
+            actor,
+            "statement",
+            "COMMIT",
+            "commit",
+            transaction="idle",
+            milliseconds=resumed + 1.2,
+            connection=1,
         ),
-        Event(actor, "reply", '{"balance": 20}', result="200", milliseconds=start + 7.9),
+        Event(actor, "reply", '{"balance": 20}', result="200", milliseconds=resumed + 2.1),
     ]
     return before, after
 
 
 def race() -> Witness:
     """Balance 100, two withdrawals of 80, both paid."""
-    alice_before, alice_after = _withdraw("alice", 3.0)
-    bob_before, bob_after = _withdraw("bob", 9.0)
+    alice_before, alice_after = _withdraw("alice", 3.0, 17.5)
+    bob_before, bob_after = _withdraw("bob", 9.0, 13.0)
     return Witness(
         edge="check-then-act",
         kind="schedule",
@@ -247,8 +253,8 @@ def race() -> Witness:
 
 def blocked() -> Witness:
     """The same race where the second writer waits for the first one's row lock."""
-    alice, alice_rest = _withdraw("alice", 3.0)
-    bob, bob_rest = _withdraw("bob", 9.0)
+    alice, alice_rest = _withdraw("alice", 3.0, 13.0)
+    bob, bob_rest = _withdraw("bob", 9.0, 18.2)
     base = race()
     return Witness(
         **{

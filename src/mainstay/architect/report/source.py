@@ -42,7 +42,12 @@ def excerpt(root: Path, location: Location, around: int = 0, most: int = 6) -> l
         return []
     last = min(max(location.end_line, first), first + most - 1, len(lines))
     shown = range(max(first - around, 1), min(last + around, len(lines)) + 1)
-    return [_line(lines[number - 1], number, location) for number in shown]
+    found = [_line(lines[number - 1], number, location) for number in shown]
+    while found[0].number < first and not found[0].text.strip():
+        del found[0]
+    while found[-1].number > last and not found[-1].text.strip():
+        del found[-1]
+    return found
 
 
 def dedent(lines: list[Line]) -> list[Line]:

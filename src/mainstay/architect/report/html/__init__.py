@@ -1,0 +1,164 @@
+"""The report as one HTML file that needs nothing but itself: no network, no font, no script from elsewhere.
+
+Style and script are allowed by their hash alone (Content Security Policy), so nothing that a finding quotes can
+run. Without JavaScript everything can be read; the controls are then not shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from mainstay.architect.findings import Finding, Report, Step, Verdict
+from mainstay.architect.report.context import Context, Page
+from mainstay.architect.report.counts import by_edge, by_severity, by_verdict, facts, headline
+from mainstay.architect.report.html.chart import chart
+from mainstay.architect.report.html.compare import Comparison, compare
+from mainstay.architect.report.html.diagram import diagram
+from mainstay.architect.report.html.outcomes import Table, outcomes
+from mainstay.architect.report.source import Line, dedent, excerpt
+from mainstay.architect.report.text import line, visible
+
+NAME = "html"
+
+OPEN = 12
+"""A report of at most so many findings shows them unfolded; a longer one unfolds the proven ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathStep:
+    """One step of the path, with its lines of source where they can be read."""
+
+    step: Step
+    lines: list[Line]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """All that is shown of one finding."""
+
+    name: str
+    """Its id on the page."""
+    finding: Finding
+    open: bool
+    steps: list[PathStep]
+    page: Page | None
+    comparison: Comparison | None
+    """The sharp and safe lines: on every proven finding, and on the first of each edge."""
+    shown_at: str
+    """Where the comparison is to be seen, if not here: the id of another card, or empty."""
+    diagram: Markup
+    chart: Markup
+    outcomes: Table | None
+
+    @property
+    def search(self) -> str:
+        """What the text search looks through."""
+        finding = self.finding
+        steps = [f"{step.location.file} {step.text} {step.function}" for step in finding.path]
+        told = [finding.edge, finding.message, str(finding.location), finding.subject, finding.remedy, *steps]
+        return line(" ".join(told)).lower()
+
+
+def render(report: Report, context: Context) -> str:
+    """A whole HTML document."""
+    style, script = _asset("style.css"), _asset("script.js")
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    return _template().render(
+        report=report,
+        cards=_cards(report, context),
+        headline=headline(report),
+        facts=facts(report),
+        severities=by_severity(report),
+        verdicts=by_verdict(report),
+        edges=by_edge(report),
+        version=context.version,
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy,
+    )
+
+
+def _cards(report: Report, context: Context) -> list[Card]:
+    shown: dict[str, str] = {}
+    cards = []
+    few = len(report.findings) <= OPEN
+    for number, finding in enumerate(report.findings, 1):
+        name = f"f{number}"
+        page = context.pages(finding.edge)
+        compared = compare(page.sharp, page.safe) if page else None
+        here = compared is not None and (finding.verdict is Verdict.PROVEN or finding.edge not in shown)
+        if here:
+            shown.setdefault(finding.edge, name)
+        witness = finding.witness
+        cards.append(
+            Card(
+                name=name,
+                finding=finding,
+                open=few or finding.verdict is Verdict.PROVEN,
+                steps=_steps(finding, context),
+                page=page,
+                comparison=compared if here else None,
+                shown_at="" if here else shown.get(finding.edge, ""),
+                diagram=diagram(witness, f"{name}-event") if witness else Markup(""),
+                chart=chart(witness.measurements) if witness else Markup(""),
+                outcomes=outcomes(witness) if witness else None,
+            )
+        )
+    return cards
+
+
+def _steps(finding: Finding, context: Context) -> list[PathStep]:
+    steps = finding.path or (Step(finding.location, ""),)
+    last = len(steps) - 1
+    return [
+        PathStep(step, dedent(excerpt(context.root, step.location, around=2 if index == last else 1)))
+        for index, step in enumerate(steps)
+    ]
+
+
+def _finalize(value: object) -> object:
+    """Every string that is printed loses its control characters; autoescape does the rest."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__name__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    return environment
+
+
+def _template() -> Template:
+    return _environment().get_template("page.html.j2")
+
+
+@cache
+def _asset(name: str) -> str:
+    text = files(__name__).joinpath(name).read_text(encoding="utf-8").strip()
+    return "\n" + text + "\n"
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
