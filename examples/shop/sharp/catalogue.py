@@ -53,7 +53,8 @@ async def restock(product_id: int, quantity: int) -> Product:
 async def reserve(session: AsyncSession, lines: Collection[NewLine]) -> Sequence[Product]:
     """Take the ordered pieces out of stock, or none of them if one product has too few."""
     wanted = {line.product_id: line.quantity for line in lines}
-    products = (await session.scalars(select(Product).where(Product.id.in_(wanted)))).all()
+    query = select(Product).where(Product.id.in_(wanted)).order_by(Product.id)
+    products = (await session.scalars(query)).all()
     if len(products) < len(wanted):
         raise NotFound("no such product")
     for product in products:
