@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +21,12 @@ from sqlalchemy import (
     and_,
     false,
     inspect,
+    literal,
     or_,
     tuple_,
 )
-from sqlalchemy.orm import InstrumentedAttribute, QueryableAttribute
+from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.sql import operators
 
 from mainstay.patterns.errors import BadCursor, BadLimit
@@ -60,16 +61,24 @@ class Key(NamedTuple):
             return element
         return element.nulls_first() if self.nulls_first else element.nulls_last()
 
+    def bound(self, value: Any) -> ColumnElement[Any]:
+        """The value as a parameter of the column's type."""
+        return literal(value, self.column.type)
+
     def after(self, value: Any) -> ColumnElement[bool]:
         """True for rows that this column alone puts behind `value`."""
         if value is None:
             return self.column.is_not(None) if self.nulls_first else false()
-        beyond: ColumnElement[bool] = self.column < value if self.descending else self.column > value
+        bound = self.bound(value)
+        beyond: ColumnElement[bool] = self.column < bound if self.descending else self.column > bound
         return or_(beyond, self.column.is_(None)) if self.nullable and not self.nulls_first else beyond
 
     def same(self, value: Any) -> ColumnElement[bool]:
         """True for rows that this column alone puts beside `value`."""
-        return self.column.is_(None) if value is None else self.column == value
+        equal: ColumnElement[bool] = (
+            self.column.is_(None) if value is None else self.column == self.bound(value)
+        )
+        return equal
 
     def __str__(self) -> str:
         nulls = " nulls first" if self.nulls_first else " nulls last"
@@ -115,7 +124,8 @@ class Order:
         """
         keys = self.keys
         if len({key.descending for key in keys}) == 1 and not any(key.nullable for key in keys):
-            left, right = tuple_(*(key.column for key in keys)), tuple_(*values)
+            left = tuple_(*(key.column for key in keys))
+            right = tuple_(*(key.bound(value) for key, value in zip(keys, values, strict=True)))
             return left < right if keys[0].descending else left > right
         return or_(
             *(
@@ -127,8 +137,8 @@ class Order:
     def cursor(self, values: Sequence[Any]) -> str:
         """An opaque text that stands for the row with these values of the keys.
 
-        It is neither secret nor signed: it carries the values of the ordering columns, which the reader of
-        the page has seen, and gives no access beyond the query's own conditions.
+        It is neither secret nor signed. It carries the values of the ordering columns (so do not order by
+        what the reader may not see), and gives no access beyond the query's own conditions.
         """
         plain = [
             None if value is None else codec.encode(value)
@@ -152,7 +162,7 @@ class Order:
                 _value(key, codec, value)
                 for key, codec, value in zip(self.keys, self._codecs, plain, strict=True)
             ]
-        except (ValueError, TypeError, ArithmeticError, RecursionError, binascii.Error) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
             raise BadCursor(
                 "this cursor does not belong to this list; begin again at the first page, without a cursor"
             ) from error
@@ -176,9 +186,13 @@ def _key(model: type[Any], element: Any) -> Key:
             case operators.nulls_last_op:
                 nulls_first = False
         element = element.element
-    name = element.key if isinstance(element, InstrumentedAttribute) else _name_of(model, element)
-    if name is None or name not in inspect(model).column_attrs:
-        raise ValueError(f"{model.__name__} can be ordered by its own columns only, not by {element}")
+    try:
+        own = element.expression if isinstance(element, QueryableAttribute) else element
+        name = inspect(model).get_property_by_column(own).key
+    except (UnmappedColumnError, AttributeError, TypeError):
+        raise ValueError(
+            f"{model.__name__} can be ordered by its own columns only, not by {element}"
+        ) from None
     column = getattr(model, name)
     return Key(
         column,
@@ -186,12 +200,6 @@ def _key(model: type[Any], element: Any) -> Key:
         nulls_first=descending if nulls_first is None else nulls_first,
         nullable=bool(column.property.columns[0].nullable),
     )
-
-
-def _name_of(model: type[Any], element: Any) -> str | None:
-    """The attribute that stands for a column inside ``.desc()``, which SQLAlchemy has taken apart."""
-    annotations = getattr(element, "_annotations", {})
-    return annotations.get("proxy_key")
 
 
 # ------------------------------------------------------------------------- values in and out of JSON
