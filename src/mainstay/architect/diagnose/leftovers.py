@@ -20,6 +20,8 @@ import psutil
 
 PREFIX = "mainstay-lab-"
 
+_open: list[Lair] = []
+
 
 class Lair:
     """The folder of one laboratory process. `token` names everything the laboratory makes outside it."""
@@ -29,6 +31,7 @@ class Lair:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{self.token}-"))
         self._lock = os.open(self.folder / "alive", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        _open.append(self)
 
     def note(self, pid: int) -> None:
         """Write down a process that must not outlive this one. One that has already ended is left out."""
@@ -39,9 +42,17 @@ class Lair:
 
     def close(self) -> None:
         """Remove the folder. What is written down in it must have been stopped by its owner."""
+        if self in _open:
+            _open.remove(self)
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._lock)
+
+
+def note(pid: int) -> None:
+    """Write a process down in every laboratory that is open in this one."""
+    for lair in _open:
+        lair.note(pid)
 
 
 def sweep() -> int:

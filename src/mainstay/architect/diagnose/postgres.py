@@ -70,7 +70,7 @@ class Postgres:
         self.token = lair.token
         self.version = 0
         """Major version of the server."""
-        self._lair = lair
+        self.lair = lair
         self._embedded = embedded
         self._made: dict[str, Database] = {}
         self._count = 0
@@ -301,7 +301,7 @@ class Postgres:
         for each in (self._maintenance, self._watch):
             if each is not None:
                 await each.close()
-        await asyncio.to_thread(_stop_embedded if self._embedded else Lair.close, self._lair)
+        await asyncio.to_thread(_stop_embedded if self._embedded else Lair.close, self.lair)
 
     async def __aenter__(self) -> Self:
         return self
