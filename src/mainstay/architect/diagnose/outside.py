@@ -2,7 +2,8 @@
 
 Each system has a name, and its base URL is ``http://127.0.0.1:PORT/<name>``. What is not scripted is answered
 with 200 and ``{}``. Every call is recorded, and passes a gate like a statement does, so that a call can be
-held too. The server also takes requests in the form meant for a forward proxy (``GET http://host/path``),
+held too. In the texts of an answer ``${number}`` stands for the number of the call to its system in
+this run, from 1, so that two charges can have two ids. The server also takes requests in the form meant for a forward proxy (``GET http://host/path``),
 where the host is the name; so ``HTTP_PROXY`` may point at it. It does not speak TLS.
 """
 
@@ -14,13 +15,14 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import h11
 
+from mainstay.architect.diagnose.scenario import Host, Route
 from mainstay.architect.errors import MainstayError
 
 LONGEST_BODY = 1 << 20
@@ -28,39 +30,6 @@ LONGEST_BODY = 1 << 20
 
 CHOSEN_HEADERS = ("content-type", "authorization", "idempotency-key", "x-request-id")
 """Headers that are recorded: those that say what is asked, by whom, and whether it is a repetition."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How one kind of call is answered. The first route that fits is used."""
-
-    name: str = "*"
-    """The system; ``*`` is any."""
-    method: str = "*"
-    path: str = "/*"
-    """``{word}`` stands for one segment, a ``*`` for anything; without the query."""
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    json: Any = None
-    """Answered as JSON if `body` is None. In its texts ``${number}`` is the number of the call to this system in
-    this run, from 1, and ``${word}`` what stood for ``{word}`` in the path."""
-    body: str | None = None
-    delay: float = 0.0
-    """Seconds before the answer."""
-    hang_up: Literal["", "before", "after"] = ""
-    """Close the connection instead of answering: ``before`` the call has had an effect, or ``after``."""
-
-    def match(self, name: str, method: str, path: str) -> dict[str, str] | None:
-        """The words of the path if the call fits this route, else None."""
-        if self.name not in ("*", name) or self.method.upper() not in ("*", method):
-            return None
-        parts = re.split(r"(\{\w+\}|\*)", self.path)
-        pattern = "".join(
-            ".*" if part == "*" else f"(?P<{part[1:-1]}>[^/]+)" if part.startswith("{") else re.escape(part)
-            for part in parts
-        )
-        found = re.fullmatch(pattern, path)
-        return None if found is None else found.groupdict()
 
 
 @dataclass(slots=True, eq=False)
@@ -90,30 +59,25 @@ class OutsideCall:
 class OutsideGate(Protocol):
     """Decides when a call may have its effect, and hears when it was answered."""
 
-    async def before(self, call: OutsideCall) -> None:
+    async def before_call(self, call: OutsideCall) -> None:
         """`call` has come in; it has its effect, and is answered, when this returns."""
 
-    def after(self, call: OutsideCall) -> None:
+    def after_call(self, call: OutsideCall) -> None:
         """`call` has been dealt with; its caller has not seen the answer yet."""
-
-
-class OpenOutside:
-    """Lets everything through."""
-
-    async def before(self, call: OutsideCall) -> None:
-        pass
-
-    def after(self, call: OutsideCall) -> None:
-        pass
 
 
 class Outside:
     """The stub server of one actor."""
 
-    def __init__(self, actor: str, routes: Sequence[Route] = ()) -> None:
+    def __init__(self, actor: str, hosts: Mapping[str, Host]) -> None:
+        """`hosts` are the systems by name, with their routes, as the scenario has them."""
         self.actor = actor
-        self.routes = list(routes)
-        self.gate: OutsideGate = OpenOutside()
+        self.gate: OutsideGate | None = None
+        """None lets everything through."""
+        self._routes = {
+            name: [(_pattern(line), route) for line, route in host.routes.items()]
+            for name, host in hosts.items()
+        }
         self.calls: list[OutsideCall] = []
         """All calls of this run, in the order in which they came in."""
         self.port = 0
@@ -223,19 +187,18 @@ class Outside:
         self.calls.append(call)
         self._numbers[name] += 1
         words = {"number": str(self._numbers[name])}
-        route = Route()
-        for candidate in self.routes:
-            found = candidate.match(name, method, path.partition("?")[0])
-            if found is not None:
-                route, words = candidate, {**found, **words}
-                break
-        await self.gate.before(call)
+        asked = f"{method} {path.partition('?')[0]}"
+        fitting = (route for pattern, route in self._routes.get(name, ()) if pattern.fullmatch(asked))
+        route = next(fitting, Route())
+        if self.gate is not None:
+            await self.gate.before_call(call)
         call.effect = route.hang_up != "before"
         if route.delay:
             await asyncio.sleep(route.delay)
         call.status = None if route.hang_up else route.status
         call.ended = time.perf_counter()
-        self.gate.after(call)
+        if self.gate is not None:
+            self.gate.after_call(call)
         if route.hang_up:
             return None
         return route.status, *_content(route, words)
@@ -255,12 +218,18 @@ def _whom(target: str) -> tuple[str, str]:
     return name, f"/{rest}{mark}{query}"
 
 
+def _pattern(line: str) -> re.Pattern[str]:
+    """What ``GET /orders/*`` stands for: ``*`` is one segment of the path, ``**`` is anything."""
+    parts = re.split(r"(\*\*|\*)", line)
+    return re.compile("".join({"**": ".*", "*": "[^/]+"}.get(part, re.escape(part)) for part in parts))
+
+
 def _content(route: Route, words: Mapping[str, str]) -> tuple[list[tuple[str, str]], bytes]:
     """Headers and body of a route's answer."""
-    if route.body is not None:
-        content, kind = _fill(route.body, words).encode(), "text/plain; charset=utf-8"
+    if route.text is not None:
+        content, kind = _fill(route.text, words).encode(), "text/plain; charset=utf-8"
     else:
-        value = {} if route.json is None else _fill(route.json, words)
+        value = {} if route.content is None else _fill(route.content, words)
         content, kind = json.dumps(value, ensure_ascii=False).encode(), "application/json"
     if route.status in (204, 304):
         content = b""

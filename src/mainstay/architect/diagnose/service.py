@@ -16,7 +16,7 @@ from typing import Self
 
 import psutil
 
-from mainstay.architect.diagnose.leftovers import Lair, kill_tree
+from mainstay.architect.diagnose.leftovers import kill_tree, note
 from mainstay.architect.errors import MainstayError
 from mainstay.architect.nearest import nearest
 
@@ -40,41 +40,37 @@ def free_port() -> int:
 class Service:
     """A subprocess that serves HTTP (or any TCP) on 127.0.0.1. An async context manager: leaving stops it.
 
-    In `command` and in the values of `env`, ``$PORT`` and ``${NAME}`` stand for the port and for variables of
-    the environment (the laboratory's own with `env` over it). The process is started in `cwd`, in a process group
-    of its own, so that Ctrl-C in the terminal reaches the laboratory alone, and the laboratory can end them all.
+    In `command` and in the values of `environment`, ``$PORT`` and ``${NAME}`` stand for the port and for
+    variables of the environment. The process is started in `directory`, in a process group of its own, so
+    that Ctrl-C in the terminal reaches the laboratory alone, and the laboratory can end them all.
     """
 
     def __init__(
         self,
         command: Sequence[str],
+        directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
         *,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
         port: int = 0,
-        ready: str | None = None,
+        ready: str = "tcp",
         timeout: float = 30.0,
-        lair: Lair | None = None,
     ) -> None:
-        """`ready` is a path that is asked for until its status is below 500; without it, an open port is enough.
+        """`ready` is a path that is asked for until its status is below 500, or ``tcp``: an open port is enough.
 
-        `port` 0 is a free one, `timeout` is in seconds. With `lair`, a laboratory that is killed leaves a note of this
-        process to the next one.
+        `port` 0 is a free one, `timeout` is in seconds. `environment` is all that the process gets; None is ours.
         """
         self.port = port or free_port()
+        self.directory = directory
         self.returncode: int | None = None
         """Exit code, once it has ended; negative for a signal."""
-        self._fixed_port = bool(port)
-        self._cwd = cwd
         self._ready = ready
         self._timeout = timeout
-        self._lair = lair
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
-        known = {**os.environ, "PORT": str(self.port)}
-        self._env = {**known, **{name: _substitute(value, known) for name, value in (env or {}).items()}}
-        self._command = [_substitute(part, self._env) for part in command]
+        known = {**(os.environ if environment is None else environment), "PORT": str(self.port)}
+        self.environment = {name: _substitute(value, known) for name, value in known.items()}
+        self._command = [_substitute(part, self.environment) for part in command]
 
     @property
     def url(self) -> str:
@@ -98,8 +94,8 @@ class Service:
         """
         self._check_port()
         self._process = await self._spawn()
-        if self._lair is not None:
-            self._lair.note(self._process.pid)
+        self.returncode = None
+        note(self._process.pid)
         self._reading = asyncio.get_running_loop().create_task(self._read())
         try:
             await self._wait_until_ready()
@@ -124,9 +120,9 @@ class Service:
             raise MainstayError(
                 "the command of the service is empty; give it as in: -- uvicorn shop:app --port $PORT"
             )
-        if self._cwd is not None and not self._cwd.is_dir():
+        if self.directory is not None and not self.directory.is_dir():
             raise MainstayError(
-                f"the service cannot start in {self._cwd}: there is no such folder; mend its cwd."
+                f"the service cannot start in {self.directory}: there is no such folder; mend its directory."
             )
         try:
             return await asyncio.create_subprocess_exec(
@@ -134,8 +130,8 @@ class Service:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env=self._env,
-                cwd=self._cwd,
+                env=self.environment,
+                cwd=self.directory,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
@@ -174,7 +170,7 @@ class Service:
                     f"the service {self._name} ended {_how(self.returncode)} before it was ready; {self._said()}"
                 )
             if not asking.done():
-                what = f"answer {self._ready} with a status below 500" if self._ready else "listen"
+                what = f"answer {self._ready} with a status below 500" if self._ready != "tcp" else "listen"
                 raise MainstayError(
                     f"the service {self._name} did not {what} on port {self.port} within {self._timeout:g} s; "
                     f"check that its command uses $PORT, or give it a longer timeout; {self._said()}"
@@ -197,7 +193,7 @@ class Service:
             async with asyncio.timeout(5):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 try:
-                    if self._ready is None:
+                    if self._ready == "tcp":
                         return True
                     host = f"127.0.0.1:{self.port}"
                     writer.write(
