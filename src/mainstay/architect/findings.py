@@ -160,7 +160,7 @@ def checksum(witness: dict[str, Any]) -> str:
     """SHA-256 over a witness's canonical JSON (RFC 8785 in spirit: sorted keys, no spaces), less the checksum."""
     body = {key: value for key, value in witness.items() if key != "checksum"}
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------ finding
@@ -201,7 +201,7 @@ def fingerprint(finding: Finding) -> str:
     how many there are.
     """
     parts = [finding.edge, finding.location.file, finding.subject, *(step.function for step in finding.path)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from mainstay.architect.findings import Report, Severity, Verdict
-from mainstay.architect.report.text import counted
+from mainstay.architect.report.text import counted, line
 
 
 def by_severity(report: Report) -> dict[str, int]:
@@ -37,14 +37,15 @@ def facts(report: Report) -> list[str]:
     """What else the run has to say of itself: verdicts, checks, what was left out, how much, how long."""
     said = [f"{count} {name}" for name, count in by_verdict(report).items() if count]
     checks = Counter(check.verdict for check in report.checks)
-    said += [f"{count} {verdict}" for verdict, count in sorted(checks.items())]
+    said += [f"{count} {line(verdict)}" for verdict, count in sorted(checks.items())]
     if report.suppressed:
         said.append(f"{len(report.suppressed)} suppressed")
     if report.problems:
         said.append(counted(len(report.problems), "problem"))
     for name, figure in report.statistics.items():
         if name != "seconds" and figure == int(figure):
-            said.append(counted(figure, name.removesuffix("s").replace("_", " "), name.replace("_", " ")))
+            plain = line(name.replace("_", " "))
+            said.append(counted(figure, plain.removesuffix("s"), plain))
     if "seconds" in report.statistics:
         said.append(f"{report.statistics['seconds']:.1f} s")
     return said

@@ -41,7 +41,7 @@ def render(report: Report, context: Context) -> str:
     results = [_result(finding, rules) for finding, _ in shown]
     for item in report.suppressed:
         kind = "external" if item.by == "baseline" else "inSource"
-        suppression = {"kind": kind, "status": "accepted", "justification": item.reason}
+        suppression = {"kind": kind, "justification": item.reason}
         results.append({**_result(item.finding, rules), "suppressions": [suppression]})
     run: Json = {
         "tool": {

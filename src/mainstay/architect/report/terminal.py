@@ -77,7 +77,7 @@ def render(report: Report, context: Context) -> str:
 def _finding(console: Console, finding: Finding, context: Context) -> None:
     head = Text()
     head.append(f" {finding.severity.value.upper()} ", COLORS[finding.severity])
-    head.append(f" {finding.edge}", "bold").append(f"  {finding.verdict.value}", "dim")
+    head.append(f" {line(finding.edge)}", "bold").append(f"  {finding.verdict.value}", "dim")
     console.print(head)
     console.print(Padding(Text(line(finding.message)), (0, 0, 0, 2)))
     console.print(Padding(Text(line(str(finding.location)), "blue"), (0, 0, 0, 2)), soft_wrap=False)
@@ -140,10 +140,12 @@ def _hanging(label: str, style: str, said: str | list[str], width: int = 8) -> P
 def _checks(console: Console, report: Report) -> None:
     for check in report.checks:
         mark, style = (
-            ("✓ cleared", "green") if check.verdict == "cleared" else ("? " + check.verdict, "yellow")
+            ("✓ cleared", "green") if check.verdict == "cleared" else ("? " + line(check.verdict), "yellow")
         )
         row = Text(f"{mark:<13}", style)
-        row.append(check.edge, "bold not green not yellow").append(f"  {line(check.subject)}", "default")
+        row.append(line(check.edge), "bold not green not yellow").append(
+            f"  {line(check.subject)}", "default"
+        )
         console.print(row)
         console.print(Padding(Text(line(check.bound), "dim"), (0, 0, 0, 13)))
     if report.checks:

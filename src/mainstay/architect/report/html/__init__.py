@@ -133,8 +133,8 @@ def _steps(finding: Finding, context: Context) -> list[PathStep]:
 
 
 def _finalize(value: object) -> object:
-    """Every string that is printed loses its control characters; autoescape does the rest."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """What is printed loses its control characters and lone surrogates; autoescape does the rest."""
+    return value if isinstance(value, Markup) else visible(str(value))
 
 
 @cache
@@ -145,6 +145,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=_finalize,
     )
     return environment
