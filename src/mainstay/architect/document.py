@@ -198,7 +198,7 @@ def _plain(node: yaml.Node, where: Where, places: dict[Where, tuple[int, int]], 
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*where, at), places, file) for at, item in enumerate(node.value)]
-    if isinstance(node, yaml.ScalarNode) and node.style is None:
+    if isinstance(node, yaml.ScalarNode) and not node.style:
         return None if node.value in ("", "~", "null") else Plain(node.value)
     return str(node.value)
 
