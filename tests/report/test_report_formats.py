@@ -16,7 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
 
 from mainstay.architect.errors import MainstayError
-from mainstay.architect.findings import Finding, Location, Problem, Report, Severity, Suppressed, Verdict
+from mainstay.architect.findings import (
+    Event,
+    Finding,
+    Location,
+    Problem,
+    Report,
+    Severity,
+    Suppressed,
+    Verdict,
+)
 from mainstay.architect.report import Context, Page, formats, merge, render
 from mainstay.architect.report import schema as report_schema
 from mainstay.architect.report.html.statement import brief
@@ -396,3 +405,6 @@ def test_statements_are_shortened_to_what_matters() -> None:
     assert brief(read, 60) == "SELECT … FROM accounts WHERE id = 1"
     assert brief(write, 60) == "UPDATE accounts SET balance=20 WHERE id = 1"
     assert brief(read, 12) == "SELECT … FR…"
+    columns = "INSERT INTO payments (account_id, amount) VALUES ($1, $2) RETURNING payments.id, payments.at"
+    insert = Event("a", "statement", columns, target="payments", parameters=("1", "o'hara"))
+    assert brief(insert, 80) == "INSERT INTO payments (…) VALUES (1, 'o'hara') RETURNING id, at"

@@ -7,6 +7,7 @@ Repeated statements are folded, so that the diagram of a long run stays readable
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -203,8 +204,17 @@ def _said(event: Event) -> str:
     if event.rows is not None and event.effect not in ("begin", "commit", "rollback"):
         said.append(counted(event.rows, "row"))
     if event.result:
-        said.append(f"answers {event.result}" if event.kind == "outside" else event.result)
+        word = {"outside": "answers "}.get(event.kind, "fails with SQLSTATE " if _failed(event) else "")
+        said.append(word + event.result)
     return " · ".join(said)
+
+
+def _failed(event: Event) -> bool:
+    return (
+        event.kind == "statement"
+        and event.rows is None
+        and re.fullmatch("[0-9A-Z]{5}", event.result) is not None
+    )
 
 
 def _note(canvas: _Canvas, event: Event, y: float) -> list[Markup]:

@@ -8,6 +8,7 @@ from mainstay.architect.findings import Event
 from mainstay.architect.report.text import line, short
 
 _COLUMNS = re.compile(r"^(SELECT(?: DISTINCT)?) (?!\*).{9,}? (FROM\b)", re.IGNORECASE)
+_INSERTED = re.compile(r"^(INSERT INTO \S+) \([^()]{9,}\) (VALUES\b)", re.IGNORECASE)
 _RETURNED = re.compile(r"( RETURNING) .{9,}$", re.IGNORECASE)
 _PARAMETER = re.compile(r"\$(\d+)(?:::[\w ]+?(?=\W|$))?")
 
@@ -15,7 +16,7 @@ _PARAMETER = re.compile(r"\$(\d+)(?:::[\w ]+?(?=\W|$))?")
 def brief(event: Event, most: int) -> str:
     """The event's text on one line of at most `most` characters.
 
-    Of a statement, the column list gives way to an ellipsis, the table's name is not repeated before each
+    Of a statement, a long list of columns gives way to an ellipsis, the table's name is not repeated before each
     column, and parameters are filled in.
     """
     if event.kind != "statement":
@@ -25,6 +26,7 @@ def brief(event: Event, most: int) -> str:
         table = re.escape(event.target)
         text = re.sub(rf'(?:"{table}"|\b{table})\.', "", text)
     text = _COLUMNS.sub(r"\1 … \2", text)
+    text = _INSERTED.sub(r"\1 (…) \2", text)
     text = _RETURNED.sub(r"\1 …", text)
     return short(_PARAMETER.sub(lambda match: _filled(event, match), text), most)
 
