@@ -54,12 +54,19 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value came from: a read (its location), or a parameter of the function (its position)."""
+    """Where a value came from: a read, a parameter of the function, or the turns of a loop."""
 
     read: Location | None = None
     target: str = ""
-    """The table or model read; empty where unknown, or where the value is a parameter."""
+    """The table or model read; empty where unknown, or where the value is no read."""
     parameter: int = -1
+    """Position of the parameter, from 0; -1 where the value is none."""
+    field: str = ""
+    """The column or attribute looked at, where one was."""
+    loop: Location | None = None
+    """The loop whose turns give this value: it is another one in each turn."""
+    traits: frozenset[str] = frozenset()
+    """Traits of the read, such as ``locks-rows`` or ``one``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,8 @@ class Attempt:
     body: Tree
     handlers: tuple[Tree, ...] = ()
     finally_: Tree = field(default_factory=Sequence)
+    handles: frozenset[str] = frozenset()
+    """Names of the errors that are handled; ``*`` for all."""
 
 
 Tree = Do | Invoke | Sequence | Branch | Loop | Scope | Attempt
@@ -149,7 +158,7 @@ def children(tree: Tree) -> tuple[Tree, ...]:
             return ways
         case Loop(body=body) | Scope(body=body):
             return (body,)
-        case Attempt(body, handlers, finally_):
+        case Attempt(body=body, handlers=handlers, finally_=finally_):
             return (body, *handlers, finally_)
     return ()
 

@@ -1,0 +1,54 @@
+"""Facts: what review keeps of a source file, small enough to cache and to send between processes.
+
+Facts are nested tuples of strings, integers and None (so that `marshal` can write them), and keep of the
+syntax only what can matter for effects: names, attributes, calls, control flow. The first item of every
+tuple says what it is. A place is ``(line, column, end line, end column)``, counted from 1.
+
+Expressions (None where nothing in it matters)::
+
+    (NAME, identifier)                      (ATTR, expression, name, place)
+    (CALL, function, arguments, ((name, expression), …), place)       name is None for **mapping
+    (CONST, value)                          (ITEMS, expressions)      tuple, list, set display
+    (DICT, ((key, value), …))               (SUB, expression, index)  index is None where irrelevant
+    (ANY, expressions)                      operators: the value rests on all of them
+    (COMPARE, expressions, operators)       (TEXT, pieces)            f-string or concatenation
+    (COMP, kind, element, ((target, iterable, conditions), …), place)
+    (LAMBDA, parameters, body)              (AWAIT, expression)       (YIELD, expression)
+    (CHOICE, test, one, other)              (WALRUS, name, expression) (SLICE, expressions)
+    (AND, expressions)                      (STAR, expression)
+
+Statements::
+
+    (EXPR, expression)                      (ASSIGN, targets, value, annotation, place)
+    (AUG, target, operator, value, place)   (RETURN, expression, place)
+    (RAISE, expression)                     (BREAK,)                  (CONTINUE,)
+    (IF, test, body, otherwise, place)      (FOR, target, iterable, body, otherwise, place)
+    (WHILE, test, body, otherwise, place)   (WITH, ((expression, target), …), body, place)
+    (TRY, body, ((exceptions, name, body), …), otherwise, finally)
+    (DEF, function)                         (CLASS, class)            (MATCH, subject, bodies, place)
+
+A function is ``(name, parameters, returns, decorators, body, place, flags)`` with parameters
+``(name, annotation, default, kind)`` (kind ``""``, ``"*"``, ``"**"`` or ``"k"`` for keyword only), flags
+``async``, ``generator``, and the body as marshalled bytes, which are unpacked when it is looked at.
+A class is ``(name, bases, keywords, decorators, body, place)``.
+A module is ``(imports, body, lines)`` with imports ``(alias, module, name, level)``, name None for
+``import module`` and ``*`` for all names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+FACTS_VERSION = 1
+"""Part of every cache key; it changes with the form or meaning of facts."""
+
+Facts = Any
+"""Nested tuples as above."""
+
+(
+    NAME, ATTR, CALL, CONST, ITEMS, DICT, SUB, ANY, COMPARE, TEXT, COMP, LAMBDA, AWAIT, YIELD, CHOICE, WALRUS,
+    SLICE, AND, STAR,
+) = range(19)  # fmt: skip
+(
+    EXPR, ASSIGN, AUG, RETURN, RAISE, BREAK, CONTINUE, IF, FOR, WHILE, WITH, TRY, DEF, CLASS, MATCH,
+) = range(15)  # fmt: skip

@@ -1,0 +1,265 @@
+"""How review sees it: a read without a lock, a decision on it, and a write that rests on the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mainstay.architect.effects import Attempt, Branch, Do, Invoke, Kind, Loop, Origin, Scope, Sequence, Tree
+from mainstay.architect.findings import Location, Step, Verdict
+from mainstay.architect.review.analysis import Analysis, Match
+from mainstay.architect.review.program import Function
+
+_VIOLATIONS = {"IntegrityError", "UniqueViolation", "UniqueViolationError", "DatabaseError", "DBAPIError", "SQLAlchemyError",
+               "StaleDataError", "SerializationFailure", "OperationalError", "*", "Exception"}  # fmt: skip
+_EXPECTED = _VIOLATIONS - {"*", "Exception", "DatabaseError", "SQLAlchemyError", "DBAPIError"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """A branch that looked at rows, still in force where the walk is."""
+
+    on: frozenset[Origin]
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """A decision and a write in one function about a row that it was handed."""
+
+    parameter: int
+    field: str
+    decision: Location
+    do: Do
+    function: str
+    calls: tuple[tuple[str, Location, str], ...]
+
+
+def validate(analysis: Analysis) -> Iterator[Match]:
+    """All writes that rest on a read which may be out of date by then."""
+    acts: dict[str, list[_Act]] = {}
+    for function in list(analysis.functions.values()):
+        if analysis.kinds(function.id) & {Kind.WRITE}:
+            _acts(analysis, function.id, acts)
+    for function in analysis.printed():
+        if Kind.WRITE in analysis.kinds(function.id):
+            walk = _Walk(analysis, function, acts)
+            walk.tree(function.tree, ())
+            yield from walk.matches()
+
+
+def _acts(analysis: Analysis, name: str, acts: dict[str, list[_Act]]) -> list[_Act]:
+    if name in acts:
+        return acts[name]
+    acts[name] = []
+    function = analysis.functions.get(name)
+    if function is None or Kind.WRITE not in analysis.kinds(name):
+        return []
+    walk = _Walk(analysis, function, acts)
+    walk.tree(function.tree, ())
+    acts[name] = walk.handed[:12]
+    return acts[name]
+
+
+class _Walk:
+    """Goes through one function in order, keeping the decisions that what follows rests on."""
+
+    def __init__(self, analysis: Analysis, function: Function, acts: dict[str, list[_Act]]) -> None:
+        self.analysis = analysis
+        self.function = function
+        self.acts = acts
+        self.locked = 0
+        self.handles: list[frozenset[str]] = []
+        self.found: list[
+            tuple[Origin, Location, Do, str, tuple[tuple[str, Location, str], ...], Verdict, str]
+        ] = []
+        self.handed: list[_Act] = []
+
+    def tree(self, tree: Tree, decisions: tuple[_Decision, ...]) -> tuple[_Decision, ...]:
+        """Decisions in force after `tree`."""
+        if isinstance(tree, Sequence):
+            for item in tree.items:
+                decisions = self.tree(item, decisions)
+            return decisions
+        if isinstance(tree, Do):
+            return self.do(tree, decisions)
+        if isinstance(tree, Invoke):
+            self.invoke(tree, decisions)
+            return decisions
+        if isinstance(tree, Branch):
+            on = frozenset(o for o in tree.on if o.read is not None or o.parameter >= 0)
+            inside = (*decisions, _Decision(on, tree.location)) if on and tree.location else decisions
+            for way in tree.ways:
+                self.tree(way, inside)
+            return inside if any(tree.exits) and len(inside) < 40 else decisions
+        if isinstance(tree, Loop):
+            self.tree(tree.body, decisions)
+            return decisions
+        if isinstance(tree, Scope):
+            if tree.kind in ("lock", "process-lock"):
+                self.locked += 1
+                after = self.tree(tree.body, decisions)
+                self.locked -= 1
+                return after
+            return self.tree(tree.body, decisions)
+        if isinstance(tree, Attempt):
+            self.handles.append(tree.handles)
+            after = self.tree(tree.body, decisions)
+            self.handles.pop()
+            for handler in tree.handlers:
+                self.tree(handler, decisions)
+            return self.tree(tree.finally_, after)
+        return decisions
+
+    def do(self, do: Do, decisions: tuple[_Decision, ...]) -> tuple[_Decision, ...]:
+        if do.effect.kind is Kind.LOCK or (do.effect.kind is Kind.READ and "locks-rows" in do.traits):
+            self.locked += 1  # in force until the transaction ends, which is after the function as a rule
+            return decisions
+        if do.effect.kind is not Kind.WRITE or self.locked:
+            return decisions
+        if do.traits & {"atomic", "flush", "versioned", "delete"}:
+            return decisions
+        for decision in decisions:
+            for origin in decision.on:
+                self.judge(origin, decision, do)
+        return decisions
+
+    def judge(self, origin: Origin, decision: _Decision, do: Do) -> None:
+        sets = {t[4:] for t in do.traits if t.startswith("set:")}
+        if origin.parameter >= 0 and origin.read is None:
+            if (
+                origin.field
+                and origin.field in sets
+                and self.same_row(origin, do)
+                and "selects" not in origin.traits
+            ):
+                self.handed.append(
+                    _Act(origin.parameter, origin.field, decision.location, do, self.function.id, ())
+                )
+            return
+        if origin.read is None or origin.traits & {"locks-rows", "serializable", "outcome", "many"}:
+            return
+        if not origin.target or origin.target != do.effect.target:
+            return
+        verdict = self.verdict(origin, do, sets)
+        if verdict is not None:
+            self.found.append((origin, decision.location, do, self.function.id, (), verdict, origin.field))
+
+    def same_row(self, origin: Origin, do: Do) -> bool:
+        """Whether the write is about the row that the decision looked at."""
+        return any(
+            (origin.read is not None and o.read == origin.read)
+            or (origin.parameter >= 0 and o.parameter == origin.parameter)
+            for o in do.uses
+        )
+
+    def verdict(self, origin: Origin, do: Do, sets: set[str]) -> Verdict | None:
+        traits = do.traits
+        if "insert" in traits:
+            return self.insert(origin, do)
+        looked = {origin.field} if origin.field else {t[6:] for t in origin.traits if t.startswith("reads:")}
+        conditions = {t[6:] for t in traits if t.startswith("where:")}
+        if looked & conditions or sets & conditions:
+            return None  # the database compares again: a conditional update
+        if "row" in traits:
+            if not self.same_row(origin, do):
+                return None
+            if origin.field and origin.field in sets:
+                return Verdict.LIKELY
+            return Verdict.POSSIBLE if origin.field and sets else None
+        if looked & sets or ("*" in looked and sets):
+            return Verdict.LIKELY
+        if "in-database" in traits and sets:
+            return Verdict.POSSIBLE
+        return Verdict.POSSIBLE if sets and origin.field else None
+
+    def insert(self, origin: Origin, do: Do) -> Verdict | None:
+        """A row made because none was there: wrong unless a constraint decides in the end."""
+        if any(names & _EXPECTED for names in self.handles):
+            return None
+        if origin.field and "presence" not in origin.traits:
+            return None
+        asked = {t[6:] for t in origin.traits if t.startswith("where:")}
+        if "identity" in origin.traits or not origin.traits & {"one", "presence"} or not asked:
+            return Verdict.POSSIBLE if "presence" in origin.traits else None
+        klass = [
+            c.id
+            for c in self.analysis.program._by_class_name().get(origin.target, ())
+            if self.analysis.program.is_row(c.id)
+        ]
+        if not klass:
+            return Verdict.POSSIBLE
+        for columns in self.analysis.program.unique_columns(klass[0]):
+            if columns & asked or {c.removesuffix("_id") for c in columns} & {
+                a.removesuffix("_id") for a in asked
+            }:
+                return Verdict.POSSIBLE  # the constraint keeps the data right; the loser gets an error
+        return Verdict.LIKELY
+
+    def invoke(self, invoke: Invoke, decisions: tuple[_Decision, ...]) -> None:
+        if self.locked:
+            return
+        for called in invoke.functions:
+            for act in _acts(self.analysis, called, self.acts):
+                if act.parameter >= len(invoke.arguments):
+                    continue
+                here = (self.function.id, invoke.location, called)
+                for origin in invoke.arguments[act.parameter]:
+                    if origin.field:
+                        continue
+                    if origin.parameter >= 0 and origin.read is None:
+                        if len(act.calls) < 6 and "selects" not in origin.traits:
+                            self.handed.append(
+                                _Act(
+                                    origin.parameter,
+                                    act.field,
+                                    act.decision,
+                                    act.do,
+                                    act.function,
+                                    (here, *act.calls),
+                                )
+                            )
+                    elif origin.read is not None and not origin.traits & {
+                        "locks-rows",
+                        "serializable",
+                        "outcome",
+                        "many",
+                    }:
+                        if origin.target == act.do.effect.target:
+                            self.found.append(
+                                (
+                                    origin,
+                                    act.decision,
+                                    act.do,
+                                    act.function,
+                                    (here, *act.calls),
+                                    Verdict.LIKELY,
+                                    act.field,
+                                )
+                            )
+
+    # ------------------------------------------------------------------------------------- matches
+
+    def matches(self) -> Iterator[Match]:
+        said: set[tuple[Location | None, Location | None]] = set()
+        order = list(Verdict)
+        for origin, decision, do, where, calls, verdict, field in sorted(
+            self.found, key=lambda x: order.index(x[5])
+        ):
+            place = do.effect.location
+            assert place is not None and origin.read is not None
+            if (origin.read, place) in said or (None, place) in said:
+                continue
+            said |= {(origin.read, place), (None, place)}
+            name, target = self.function.name, do.effect.target
+            what = f"{target}.{field}" if field else target
+            path = (
+                Step(origin.read, f"reads {what} without a lock", name),
+                *self.analysis.call_steps(calls),
+                Step(decision, f"decides on what it read of {what}", self.analysis.name(where)),
+                Step(place, f"writes {target}: {do.effect.text}", self.analysis.name(where)),
+            )
+            if self.function.module.script and verdict is Verdict.LIKELY:
+                verdict = Verdict.POSSIBLE
+            message = f"{name}() checks {what} and then writes {target} with no lock between, so two requests can both pass the check"
+            yield Match(verdict, message, place, path, name)

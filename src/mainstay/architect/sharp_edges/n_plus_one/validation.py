@@ -1,0 +1,151 @@
+"""How review sees it: a query about the turn of a loop over rows, in the loop or any number of calls below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mainstay.architect.effects import Branch, Do, Invoke, Kind, Loop, Scope, Tree, children
+from mainstay.architect.findings import Location, Step, Verdict
+from mainstay.architect.review.analysis import Analysis, Match, loops_of
+from mainstay.architect.review.program import Function
+
+
+def validate(analysis: Analysis) -> Iterator[Match]:
+    """All queries that run once for each row."""
+    for function in analysis.printed():
+        yield from _in_function(analysis, function)
+
+
+def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
+    waiting: list[tuple[Tree, tuple[Loop, ...]]] = [(function.tree, ())]
+    said: set[tuple[Location, str]] = set()
+    while waiting:
+        item, loops = waiting.pop()
+        if isinstance(item, Scope) and item.kind in ("thread", "after-commit"):
+            loops = ()
+        if isinstance(item, Loop):
+            loops = (*loops, item)
+        if loops and isinstance(item, Do):
+            match = _own(analysis, function, item, loops)
+        elif loops and isinstance(item, Invoke):
+            match = _below(analysis, function, item, loops)
+        else:
+            match = None
+            waiting.extend((child, loops) for child in reversed(children(item)))
+        if match is not None:
+            key = (match[1], match[2])
+            if key not in said:
+                said.add(key)
+                yield match[0]
+
+
+def _turned(loops: tuple[Loop, ...], turns: set[Location]) -> Loop | None:
+    """The innermost loop whose turns decide, where it grows with data."""
+    for loop in reversed(loops):
+        if loop.location in turns:
+            return loop if loop.bound in ("rows", "unknown") else None
+    return None
+
+
+def _own(
+    analysis: Analysis, function: Function, do: Do, loops: tuple[Loop, ...]
+) -> tuple[Match, Location, str] | None:
+    loop = _turned(loops, loops_of(do.uses))
+    if loop is None or not _counts(do, ()):
+        return None
+    assert do.effect.location is not None
+    path = (
+        Step(loop.location, f"loops: {loop.text}", function.name),
+        Step(do.effect.location, f"{_verb(do)} {do.effect.text} in every turn", function.name),
+    )
+    match = Match(
+        _verdict(analysis, function, loop, do),
+        _message(function.name, loop, do, 0),
+        do.effect.location,
+        path,
+        function.name,
+    )
+    return match, loop.location, _what(do)
+
+
+def _below(
+    analysis: Analysis, function: Function, invoke: Invoke, loops: tuple[Loop, ...]
+) -> tuple[Match, Location, str] | None:
+    best = None
+    for called in invoke.functions:
+        if analysis.functions[called].decorated & {
+            "lru_cache",
+            "cache",
+            "cached",
+            "memoize",
+            "cached_property",
+        }:
+            continue
+        for reached in analysis.reached(called):
+            turns: set[Location] = set()
+            for position in reached.uses:
+                if position < len(invoke.arguments):
+                    turns |= loops_of(invoke.arguments[position])
+            loop = _turned(loops, turns)
+            if loop is None or not _counts(reached.do, reached.calls):
+                continue
+            if best is None or len(reached.calls) < len(best[0].calls):
+                best = (reached, loop, called)
+    if best is None:
+        return None
+    reached, loop, called = best
+    assert reached.do.effect.location is not None
+    calls = ((function.id, invoke.location, called), *reached.calls)
+    path = (
+        Step(loop.location, f"loops: {loop.text}", function.name),
+        *analysis.call_steps(calls),
+        Step(
+            reached.do.effect.location,
+            f"{_verb(reached.do)} {reached.do.effect.text}",
+            analysis.name(reached.function),
+        ),
+    )
+    verdict = _verdict(analysis, function, loop, reached.do)
+    message = _message(function.name, loop, reached.do, len(calls))
+    return Match(verdict, message, invoke.location, path, function.name), loop.location, _what(reached.do)
+
+
+def _counts(do: Do, calls: tuple[object, ...]) -> bool:
+    """Reads count, and writes of single rows; what is bulk, pending or a lock taken row by row does not."""
+    traits = do.traits
+    if do.effect.kind is Kind.READ:
+        return "locks-rows" not in traits and "bulk" not in traits
+    if do.effect.kind is Kind.WRITE:
+        return not traits & {"pending", "bulk", "flush", "atomic"} and not calls
+    return False
+
+
+def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verdict:
+    if function.module.script or loop.bound != "rows" or do.effect.kind is Kind.WRITE:
+        return Verdict.POSSIBLE
+    if "lazy" in do.traits and "known" not in do.traits:
+        # The rows come from elsewhere: where the program loads this relation along anywhere, it may do so there.
+        relation = next((t[9:] for t in do.traits if t.startswith("relation:")), "")
+        if relation in analysis.program.loaded_names:
+            return Verdict.POSSIBLE
+    return Verdict.LIKELY
+
+
+def _verb(do: Do) -> str:
+    if do.effect.kind is Kind.WRITE:
+        return "writes:"
+    return "loads lazily:" if "lazy" in do.traits else "queries:"
+
+
+def _what(do: Do) -> str:
+    return f"{do.effect.kind}:{do.effect.target}"
+
+
+def _message(function: str, loop: Loop, do: Do, calls: int) -> str:
+    what = do.effect.target or "the database"
+    verb = "writes" if do.effect.kind is Kind.WRITE else "queries"
+    far = f", {calls} call{'s' if calls > 1 else ''} below the loop" if calls else ""
+    return f"{function}() {verb} {what} once for each turn of '{loop.text}'{far}"
+
+
+_ = Branch
