@@ -19,7 +19,7 @@ from mainstay.architect.findings import (
     Verdict,
     Witness,
 )
-from mainstay.architect.report import Context, Page
+from mainstay.architect.report import Context, ManualPage
 
 WALLET = '''"""Withdrawals."""
 
@@ -124,7 +124,7 @@ def health():
 """
 
 PAGES = {
-    "check-then-act": Page(
+    "check-then-act": ManualPage(
         title="A decision on data that may have changed",
         text="# Situation\n\nA request reads a row, decides, and writes, with **no lock** between.",
         remedy="Decide in the database: a conditional update, or a row lock taken by the read.",
@@ -132,7 +132,7 @@ PAGES = {
         sharp=SHARP,
         safe=SAFE,
     ),
-    "n-plus-one": Page(
+    "n-plus-one": ManualPage(
         title="A query for each row of another query",
         text="# Situation\n\nA list is read, and then one query runs for each of its rows.",
         remedy="Load the related rows with the list: eager loading, or one query with IN.",
@@ -140,7 +140,7 @@ PAGES = {
         sharp="for order in orders:\n    order.lines = await lines_of(order)\n",
         safe="lines = await lines_of_all(orders)\nfor order in orders:\n    order.lines = lines[order.id]\n",
     ),
-    "external-call-in-transaction": Page(
+    "external-call-in-transaction": ManualPage(
         title="A call to another system inside a transaction",
         remedy="Commit first, then call; record the intent in the transaction with the outbox.",
         severity="high",

@@ -26,13 +26,13 @@ from mainstay.architect.findings import (
     Suppressed,
     Verdict,
 )
-from mainstay.architect.report import Context, Page, formats, merge, render
+from mainstay.architect.report import Context, ManualPage, formats, render
 from mainstay.architect.report import schema as report_schema
 from mainstay.architect.report.html.statement import brief
 from mainstay.architect.report.source import dedent, excerpt
 
 SCHEMA = json.loads(report_schema.FILE.read_text(encoding="utf-8"))
-PAGES = {"check-then-act": Page("a title", "# text", "a remedy", "high", "x = 1\n", "x = 2\n")}
+PAGES = {"check-then-act": ManualPage("a title", "# text", "a remedy", "high", "x = 1\n", "x = 2\n")}
 ANYTHING = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -74,17 +74,6 @@ def test_every_format_writes_whatever_the_strings(report: Report) -> None:
     """No string in a report keeps a format from being written as UTF-8."""
     for name in formats():
         render(name, report, Context(pages=PAGES.get)).encode()
-
-
-def test_merge_joins_both_engines() -> None:
-    """A run of both engines is one report: worst first, figures added."""
-    review, diagnose = samples.report(), samples.report()
-    review.engine, diagnose.engine = "review", "diagnose"
-    both = merge(review, diagnose)
-    assert both.engine == "review and diagnose"
-    assert [item.severity.value for item in both.findings[:3]] == ["critical", "critical", "high"]
-    assert both.statistics["files"] == 28
-    assert len(both.checks) == 6
 
 
 # ------------------------------------------------------------------------------------------- text

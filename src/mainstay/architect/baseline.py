@@ -45,7 +45,7 @@ def apply_baseline(report: Report, known: Counter[str]) -> None:
     for finding in report.findings:
         if left[finding.fingerprint] > 0:
             left[finding.fingerprint] -= 1
-            report.suppressed.append(Suppressed(finding, REASON))
+            report.suppressed.append(Suppressed(finding, REASON, by="baseline"))
         else:
             kept.append(finding)
     report.findings = kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from mainstay.architect.nearest import nearest
 
 if TYPE_CHECKING:
     from mainstay.architect.demo import Demo
+    from mainstay.architect.report import ManualPage
 
 
 def complain(message: str) -> int:
@@ -119,15 +119,8 @@ class Delivery:
         """Render the report and write it; problems are said on stderr where the format is not for people."""
         from mainstay.architect.report import Context, render
 
-        console = Console(no_color=True if self.output else None)
-        terminal = self.output is None and sys.stdout.isatty()
-        context = Context(
-            root=root,
-            pages=manual_page,
-            color=terminal and not os.environ.get("NO_COLOR"),
-            width=shutil.get_terminal_size((100, 24)).columns if terminal else console.width,
-            quiet=quiet,
-        )
+        stream = None if self.output else sys.stdout
+        context = Context.of(stream, root=root, pages=manual_page, quiet=quiet)
         text = render(self.format, report, context)
         if self.output is not None:
             write_file(self.output, text)
@@ -139,7 +132,7 @@ class Delivery:
                 sys.stderr.write(f"mainstay: {problem}\n")
 
 
-def manual_page(name: str) -> object:
+def manual_page(name: str) -> ManualPage | None:
     """What a report shows of an edge: its page with the two services, sharp and safe. None where it is not known."""
     edge = catalog.edges().get(name)
     if edge is None:
@@ -150,6 +143,7 @@ def manual_page(name: str) -> object:
         title=edge.page.title,
         text=edge.page.text,
         remedy=edge.remedy,
+        severity=edge.severity,
         sharp=(edge.folder / "sharp.py").read_text(encoding="utf-8"),
         safe=(edge.folder / "safe.py").read_text(encoding="utf-8"),
     )

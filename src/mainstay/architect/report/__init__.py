@@ -15,9 +15,9 @@ from typing import Protocol, cast
 from mainstay.architect.errors import MainstayError
 from mainstay.architect.findings import Report
 from mainstay.architect.nearest import nearest
-from mainstay.architect.report.context import Context, Page
+from mainstay.architect.report.context import Context, ManualPage
 
-__all__ = ["Context", "Format", "Page", "formats", "merge", "render"]
+__all__ = ["Context", "Format", "ManualPage", "formats", "render"]
 
 
 class Format(Protocol):
@@ -45,17 +45,3 @@ def render(name: str, report: Report, context: Context | None = None) -> str:
             f"there is no report format named {name!r}{nearest(name, known)}; choose from: {', '.join(known)}"
         )
     return known[name].render(report, context or Context())
-
-
-def merge(*reports: Report) -> Report:
-    """One report of several, for a run that used both engines: lists joined and sorted, figures added."""
-    merged = Report(engine=" and ".join(dict.fromkeys(report.engine for report in reports)))
-    for report in reports:
-        merged.findings += report.findings
-        merged.checks += report.checks
-        merged.problems += report.problems
-        merged.suppressed += report.suppressed
-        for name, figure in report.statistics.items():
-            merged.statistics[name] = merged.statistics.get(name, 0) + figure
-    merged.sort()
-    return merged

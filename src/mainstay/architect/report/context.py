@@ -13,7 +13,7 @@ import mainstay
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ManualPage:
     """What the manual says about one edge, as far as a report shows it. Empty strings where there is nothing."""
 
     title: str
@@ -28,7 +28,7 @@ class Page:
     """Source of the same service without it."""
 
 
-def _no_page(edge: str) -> Page | None:
+def _no_page(edge: str) -> ManualPage | None:
     return None
 
 
@@ -38,7 +38,7 @@ class Context:
 
     root: Path = Path()
     """The folder that locations are relative to; source lines are read from it, and from nowhere else."""
-    pages: Callable[[str], Page | None] = _no_page
+    pages: Callable[[str], ManualPage | None] = _no_page
     """The page of an edge by name, or None where there is none."""
     color: bool = False
     unicode: bool = True
@@ -52,16 +52,19 @@ class Context:
     @classmethod
     def of(
         cls,
-        stream: TextIO,
+        stream: TextIO | None,
         *,
         root: Path = Path(),
-        pages: Callable[[str], Page | None] = _no_page,
+        pages: Callable[[str], ManualPage | None] = _no_page,
         quiet: bool = False,
     ) -> Context:
-        """The context for writing to `stream`: colour on a terminal unless ``NO_COLOR`` is set or it is dumb.
+        """The context for writing to `stream`, or to a file in UTF-8 where it is None.
 
-        Width is that of the terminal, between 40 and 120 columns; 80 where it is not a terminal.
+        Colour on a terminal unless ``NO_COLOR`` is set or it is dumb; width that of the terminal, between 40 and
+        120 columns, 80 where it is none.
         """
+        if stream is None:
+            return cls(root=root, pages=pages, quiet=quiet)
         terminal = stream.isatty()
         color = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         width = min(max(shutil.get_terminal_size((80, 24)).columns, 40), 120) if terminal else 80

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from mainstay.architect.findings import Finding, Report, Step, Verdict
-from mainstay.architect.report.context import Context, Page
+from mainstay.architect.report.context import Context, ManualPage
 from mainstay.architect.report.counts import by_edge, by_severity, by_verdict, facts, headline
 from mainstay.architect.report.html.chart import chart
 from mainstay.architect.report.html.compare import Comparison, compare
@@ -48,7 +48,7 @@ class Card:
     finding: Finding
     open: bool
     steps: list[PathStep]
-    page: Page | None
+    page: ManualPage | None
     comparison: Comparison | None
     """The sharp and safe lines: on every proven finding, and on the first of each edge."""
     shown_at: str
