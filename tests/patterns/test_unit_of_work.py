@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import signal
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -183,6 +184,18 @@ async def test_isolation(db: Database, isolation: Any) -> None:
         assert await tx.scalar(text("SHOW transaction_isolation")) == "read committed"
     async with Database(db.engine.url, isolation=isolation) as strict, strict.transaction() as tx:
         assert await tx.scalar(text("SHOW transaction_isolation")) == isolation.lower()
+
+
+async def test_no_other_isolation() -> None:
+    """Above all not SQLAlchemy's AUTOCOMMIT, with which nothing could be rolled back."""
+    for options in ({"isolation": "AUTOCOMMIT"}, {"isolation": "serializable"}):
+        with pytest.raises(ValueError, match="READ COMMITTED, REPEATABLE READ, SERIALIZABLE"):
+            Database("postgresql://h/n", **options)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="isolation is one of"):
+            async with Database("postgresql://h/n").transaction(**options):  # type: ignore[arg-type]
+                pass
+    with pytest.raises(ValueError, match="isolation="):
+        Database("postgresql://h/n", isolation_level="AUTOCOMMIT")
 
 
 # ------------------------------------------------------------------------------------------- misuse
@@ -418,6 +431,60 @@ async def test_a_connection_lost_at_commit_leaves_the_outcome_open(db: Database,
             await kill(other, await tx.scalar(select(func.pg_backend_pid())))
     assert ran == []
     assert await owners(other) == []
+
+
+SLOW_COMMIT = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON account INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+
+
+@pytest.fixture
+async def slow_commit(db: Database) -> AsyncIterator[None]:
+    """COMMIT of a new account takes a minute."""
+    async with db.engine.begin() as connection:
+        for statement in SLOW_COMMIT.strip().splitlines():
+            await connection.execute(text(statement))
+    yield
+    async with db.engine.begin() as connection:
+        await connection.execute(text("DROP FUNCTION slow() CASCADE"))
+
+
+async def test_a_commit_that_takes_too_long_is_a_rollback(db: Database, slow_commit: None) -> None:
+    """The statement timeout holds for COMMIT too; the server's refusal makes the outcome certain."""
+    ran: list[str] = []
+    with pytest.raises(DBAPIError) as caught:
+        async with db.transaction(statement_timeout=0.05) as tx:
+            tx.add(Account(owner="ann"))
+            tx.after_rollback(lambda: ran.append("rollback"))
+    assert sqlstate(caught.value) == "57014"
+    assert ran == ["rollback"]
+    assert await owners(db) == []
+
+
+async def test_cancelled_during_commit(db: Database, other: Database, slow_commit: None) -> None:
+    """The task ends as cancelled, no hook claims to know the outcome, and the pool gets its connection back."""
+    ran: list[str] = []
+
+    async def work() -> None:
+        async with db.transaction() as tx:
+            tx.add(Account(owner="ann"))
+            tx.after_commit(lambda: ran.append("commit"))
+            tx.after_rollback(lambda: ran.append("rollback"))
+
+    task = asyncio.create_task(work())
+    committing = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^COMMIT' AND wait_event = 'PgSleep'"
+    )
+    async with other.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        while not await connection.scalar(committing):
+            pass
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ran == []
+    assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
 async def test_a_connection_lost_before_commit_is_a_rollback(db: Database, other: Database) -> None:

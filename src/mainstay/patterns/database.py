@@ -8,7 +8,7 @@ import random as _random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from sqlalchemy import URL, Connection, ExceptionContext, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -43,7 +43,8 @@ class Database:
         options: further options of `sqlalchemy.ext.asyncio.create_async_engine`, such as `echo`.
 
     Raises:
-        ValueError: the URL is not one of PostgreSQL with psycopg or asyncpg, or a limit is not positive.
+        ValueError: the URL is not one of PostgreSQL with psycopg or asyncpg, a limit is not positive, or there
+            is no such isolation level.
     """
 
     engine: AsyncEngine
@@ -71,6 +72,8 @@ class Database:
             raise ValueError(f"pool_size must be at least 1, not {pool_size}")
         _limit("pool_timeout", pool_timeout)
         _limit("connect_timeout", connect_timeout)
+        if "isolation_level" in options:
+            raise ValueError("name the isolation level by isolation=…")
         address = _with_driver(url)
         patience = (
             {"timeout": connect_timeout}
@@ -83,7 +86,7 @@ class Database:
             max_overflow=0,
             pool_timeout=pool_timeout,
             connect_args={**patience, **options.pop("connect_args", {})},
-            **({} if isolation is None else {"isolation_level": isolation}),
+            **({} if isolation is None else {"isolation_level": _level(isolation)}),
             **options,
         )
         event.listen(self.engine.sync_engine, "begin", _healthy)
@@ -108,7 +111,7 @@ class Database:
             TransactionAborted: at the end, a statement had failed and its error had been swallowed.
             TransactionOver: at the end, the block had ended the transaction itself.
             CommitUnknown: at the end, the connection broke during COMMIT.
-            ValueError: a limit is not positive.
+            ValueError: a limit is not positive, or there is no such isolation level.
             sqlalchemy.exc.DBAPIError: what the database refuses, at a statement or at the end.
         """
         if open_scope(self) is not None:
@@ -125,7 +128,9 @@ class Database:
             name: _limit(name, value) for name, value in given.items() if value is not None
         }
         engine = (
-            self.engine if isolation is None else self.engine.execution_options(isolation_level=isolation)
+            self.engine
+            if isolation is None
+            else self.engine.execution_options(isolation_level=_level(isolation))
         )
         hooks: list[Hook] = []
         tx = Transaction(engine, limits)
@@ -198,6 +203,13 @@ def _with_driver(url: str | URL) -> URL:
     if address.drivername in ("postgresql+psycopg", "postgresql+psycopg_async", "postgresql+asyncpg"):
         return address
     raise ValueError(f"Database speaks PostgreSQL through psycopg or asyncpg, not {address.drivername!r}")
+
+
+def _level(isolation: str) -> str:
+    """Refuses above all SQLAlchemy's AUTOCOMMIT, with which a transaction would be none."""
+    if isolation not in get_args(Isolation):
+        raise ValueError(f"isolation is one of {', '.join(get_args(Isolation))}, not {isolation!r}")
+    return isolation
 
 
 def _limit(name: str, seconds: float) -> str:
