@@ -43,6 +43,9 @@ from mainstay.architect.review.sql import read_sql
 DEEPEST = 60
 """How far return types are followed on demand, in calls."""
 
+FEW = 10
+"""A query limited to so many rows, written as a number in the code, does not grow with data."""
+
 _BATCH = re.compile(r"batch|chunk|page|slice|window|group", re.IGNORECASE)
 _RETRY = re.compile(r"attempt|retr|tries|backoff", re.IGNORECASE)
 _LISTS = {"list", "List", "Sequence", "Iterable", "Iterator", "set", "Set", "frozenset", "Collection", "tuple", "Tuple",
@@ -147,7 +150,9 @@ class Body:
         elif self.returned:
             joined = _join(self.returned)
             function.gives, function.gives_from = joined.t, joined.o
-        if (function.gives is None and function.returns is not None) or (function.returns is not None and function.gives and function.gives[0] in ("const", "str")):
+        if (function.gives is None and function.returns is not None) or (
+            function.returns is not None and function.gives and function.gives[0] in ("const", "str")
+        ):
             function.gives = self.annotated(function.returns)
         function.outer = None
 
@@ -596,7 +601,7 @@ class Body:
         if t is None:
             return [], Value(None, value.o), []
         if t[0] == "ctx":
-            return [t[1]], Value(t[2], value.o), []
+            return [*t[4], t[1]], Value(t[2], value.o), []
         if t[0] == "lib":
             kind = self.libraries.types.get(t[1])
             if kind is not None and kind.enter is not None:
@@ -708,8 +713,13 @@ class Body:
         return None
 
     def constant(self, expression: Facts) -> Value:
-        if type(expression[1]) is str:
-            return Value(("str", expression[1]))
+        value = expression[1]
+        if type(value) is str:
+            return Value(("str", value))
+        if type(value) is int and 0 <= value <= FEW:
+            return Value(("const", "few"))
+        if value is None or value is False:
+            return Value(("const", "false"))
         return CONSTANT
 
     def items(self, expression: Facts) -> Value:
@@ -795,7 +805,9 @@ class Body:
         return self.expression(expression[1])
 
     def slice(self, expression: Facts) -> Value:
-        return Value(("slice",), _origins([self.expression(part) for part in expression[1]]))
+        parts = [self.expression(part) for part in expression[1]]
+        few = expression[1][1] is not None and parts[1].t == ("const", "few")
+        return Value(("slice", few), _origins(parts))
 
     def lambda_(self, expression: Facts) -> Value:
         self.all._lambdas.append((expression, dict(self.names), self))
@@ -853,7 +865,7 @@ class Body:
         if t[0] == "lib":
             kind = self.libraries.types.get(t[1])
             if sliced:
-                return Value((*t[:3], t[3] | {"limited"}, t[4]), origins)
+                return Value((*t[:3], t[3] | {"limited"} if index.t[1] else t[3], t[4]), origins)
             if kind is not None and kind.iterate is not None and t[3] is not None:
                 once = Operation(kind.iterate.kind, kind.iterate.traits | {"one"}, kind.iterate.gives)
                 place = self.anywhere(expression[1])
@@ -1396,10 +1408,12 @@ class Body:
     def construct_library(self, name: str, klass: str | None, expression: Facts) -> Value:
         kind = self.libraries.types[name]
         made = ("lib", name, None, NONE, klass)
-        if kind.new is not None:
+        if kind.new is not None and kind.new.runs:
             self.call_operation(kind.new, name, UNKNOWN, made, expression)
             return Value(made)
         values, named = self.arguments(expression)
+        if kind.new is not None and kind.new.model >= 0:
+            made = ("lib", name, self.model_of(values, kind.new.model, set()), NONE, klass)
         return Value(made, _origins(values))
 
     def invoke(
@@ -1559,7 +1573,7 @@ class Body:
             self.out.append(tree)
             return result
         self.out.append(Scope(how, tree, where, shown))
-        return UNKNOWN
+        return result if how == "transaction" else UNKNOWN
 
     def operate(
         self, operation: Operation, name: str, base: Value, values: list[Value], named: dict[str, Value],
@@ -1580,7 +1594,13 @@ class Body:
             self.sets(values, named, traits)
         if operation.loads:
             self.loads(values, named, traits)
+        elif kind is Kind.READ or operation.statement >= 0:
+            options = {key: part for key, part in named.items() if key in ("options", "load")}
+            if options:
+                self.loads([], options, traits)
         gives = operation.gives
+        if "limited" in operation.traits and not (values and values[-1].t == ("const", "few")):
+            traits.discard("limited")
         # A relation that was prefetched is looked at without a query, as long as it is not narrowed.
         if "prefetched" in receiver_traits:
             if kind is None and name != "all":
@@ -1649,9 +1669,18 @@ class Body:
                 target = str(t[1])
         elif model is not None:
             target = self.program.title(model)
+        isolation = named.get("isolation") or named.get("isolation_level")
+        strict = bool(
+            isolation and isolation.t and isolation.t[0] == "str" and "SERIALIZABLE" in isolation.t[1].upper()
+        )
         if operation.scope:
             inner = self.named(gives, t)
-            return Value(("ctx", operation.scope, inner, where), origins)
+            return Value(("ctx", operation.scope, inner, where, ("serializable",) if strict else ()), origins)
+        if strict:
+            self.program.serializable = True
+        lock = named.get("with_for_update")
+        if kind is Kind.READ and lock is not None and lock.t != ("const", "false"):
+            traits.add("locks-rows")
         result_origins = origins
         if kind is not None:
             self.do(
@@ -1733,6 +1762,15 @@ class Body:
     def named(self, gives: str, t: Type) -> Type:
         if gives == "self":
             return t
+        if gives == "rows" and t and t[0] == "lib":
+            row = None
+            if t[2] in self.program.classes:
+                row = (
+                    "obj",
+                    t[2],
+                    frozenset({x for x in t[3] if x.startswith("loads:") or x == "async"} | {"known"}),
+                )
+            return ("list", row)
         if gives in self.libraries.types:
             return ("lib", gives, t[2] if t and t[0] == "lib" else None, NONE, None)
         return None
@@ -1779,7 +1817,7 @@ class Body:
 
     def loads(self, values: list[Value], named: dict[str, Value], traits: set[str]) -> None:
         empty = True
-        for value in (*values, *(v for k, v in named.items() if k == "queryset")):
+        for value in (*values, *(v for k, v in named.items() if k in ("queryset", "load", "options"))):
             if value.t is None:
                 empty = False
                 traits.add("loads:*")  # a list of names worked out elsewhere: rather quiet than wrong
@@ -1966,7 +2004,7 @@ def _join(values: list[Value]) -> Value:
     best: Type = None
     for value in values:
         t = value.t
-        if t is None or t == ("const",):
+        if t is None or t[0] == "const":
             continue
         if best is None or best == ("list", None):
             best = t

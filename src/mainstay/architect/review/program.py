@@ -160,6 +160,8 @@ class Program:
         """Table name -> the model's name, where a model says which table it has."""
         self.methods_by_name: dict[str, list[str]] = {}
         self.atomic_requests = False
+        self.serializable = False
+        """Whether an engine of the program runs every transaction SERIALIZABLE."""
         self._index: dict[str, list[str]] = {}
         self._field_names = {full.rpartition(".")[2] for models in libraries.models for full in models.fields}
 

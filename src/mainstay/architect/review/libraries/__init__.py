@@ -241,8 +241,17 @@ def shipped() -> tuple[tuple[str, dict[str, Any]], ...]:
 def load(extra: Mapping[str, Mapping[str, Any]] | None = None) -> Libraries:
     """All tables of this folder, then the project's own (`extra`: name -> table), which may override."""
     libraries = Libraries()
-    for name, table in shipped():
-        add_table(libraries, name, table)
+    waiting = list(shipped())
+    while waiting:  # a table whose types are like those of another comes after it
+        ready = [(name, table) for name, table in waiting if _needs(table) <= libraries.types.keys()]
+        for name, table in ready or waiting:
+            add_table(libraries, name, table)
+        waiting = [item for item in waiting if item not in (ready or waiting)]
     for name, table in (extra or {}).items():
         add_table(libraries, f"[tool.mainstay.libraries.{name}]", table)
     return libraries
+
+
+def _needs(table: Mapping[str, Any]) -> set[str]:
+    types = table.get("types", {})
+    return {parts["like"] for parts in types.values() if "like" in parts} - types.keys()

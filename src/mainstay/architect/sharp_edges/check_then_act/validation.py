@@ -96,7 +96,7 @@ class _Walk:
             self.tree(tree.body, decisions)
             return decisions
         if isinstance(tree, Scope):
-            if tree.kind in ("lock", "process-lock"):
+            if tree.kind in ("lock", "process-lock", "serializable"):
                 self.locked += 1
                 after = self.tree(tree.body, decisions)
                 self.locked -= 1
@@ -259,7 +259,9 @@ class _Walk:
                 Step(decision, f"decides on what it read of {what}", self.analysis.name(where)),
                 Step(place, f"writes {target}: {do.effect.text}", self.analysis.name(where)),
             )
-            if self.function.module.script and verdict is Verdict.LIKELY:
+            if (
+                self.function.module.script or self.analysis.program.serializable
+            ) and verdict is Verdict.LIKELY:
                 verdict = Verdict.POSSIBLE
             message = f"{name}() checks {what} and then writes {target} with no lock between, so two requests can both pass the check"
             yield Match(verdict, message, place, path, name)
