@@ -357,6 +357,20 @@ def test_html_folds_what_repeats(context: Context) -> None:
     assert "20 rows, 20 times" in card.cssselect("svg.growth")[0].get("aria-label")
 
 
+def test_html_explains_each_edge_once(context: Context) -> None:
+    """The page of an edge stands on its first finding, as prose; raw HTML in it is text."""
+    pages = {
+        "n-plus-one": ManualPage(
+            "Title", "## Why\n\n*Because* <b onclick=x>of</b> ![pixel](//elsewhere/x.png)"
+        )
+    }
+    text = render("html", samples.report(), Context(root=context.root, pages=pages.get))
+    (about,) = lxml.html.document_fromstring(text).cssselect(".about .prose")
+    assert about.cssselect("h5")[0].text == "Why"
+    assert about.cssselect("em")[0].text == "Because"
+    assert not about.cssselect("b, img")
+
+
 def test_html_assets_do_not_end_their_element() -> None:
     """Style and script stand in the page as they are, so neither may hold an end tag."""
     folder = Path(report_schema.__file__).parent / "html"

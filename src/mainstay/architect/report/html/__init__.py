@@ -22,6 +22,7 @@ from mainstay.architect.report.html.chart import chart
 from mainstay.architect.report.html.compare import Comparison, compare
 from mainstay.architect.report.html.diagram import diagram
 from mainstay.architect.report.html.outcomes import Table, outcomes
+from mainstay.architect.report.html.prose import prose
 from mainstay.architect.report.source import Line, dedent, excerpt
 from mainstay.architect.report.text import line, visible
 
@@ -49,6 +50,8 @@ class Card:
     open: bool
     steps: list[PathStep]
     page: ManualPage | None
+    about: Markup
+    """The page of the edge, on the first finding of each edge."""
     comparison: Comparison | None
     """The sharp and safe lines: on every proven finding, and on the first of each edge."""
     shown_at: str
@@ -68,7 +71,8 @@ class Card:
 
 def render(report: Report, context: Context) -> str:
     """A whole HTML document."""
-    style, script = _asset("style.css"), _asset("script.js")
+    cards = _cards(report, context)
+    style, script = _asset("style.css") + _spans(cards), _asset("script.js")
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -81,7 +85,7 @@ def render(report: Report, context: Context) -> str:
     )
     return _template().render(
         report=report,
-        cards=_cards(report, context),
+        cards=cards,
         headline=headline(report),
         facts=facts(report),
         severities=by_severity(report),
@@ -96,6 +100,7 @@ def render(report: Report, context: Context) -> str:
 
 def _cards(report: Report, context: Context) -> list[Card]:
     shown: dict[str, str] = {}
+    told: set[str] = set()
     cards = []
     few = len(report.findings) <= OPEN
     for number, finding in enumerate(report.findings, 1):
@@ -113,6 +118,7 @@ def _cards(report: Report, context: Context) -> list[Card]:
                 open=few or finding.verdict is Verdict.PROVEN,
                 steps=_steps(finding, context),
                 page=page,
+                about=prose(page.text) if page and finding.edge not in told else Markup(""),
                 comparison=compared if here else None,
                 shown_at="" if here else shown.get(finding.edge, ""),
                 diagram=diagram(witness, f"{name}-event") if witness else Markup(""),
@@ -120,6 +126,7 @@ def _cards(report: Report, context: Context) -> list[Card]:
                 outcomes=outcomes(witness) if witness else None,
             )
         )
+        told.add(finding.edge)
     return cards
 
 
@@ -130,6 +137,13 @@ def _steps(finding: Finding, context: Context) -> list[PathStep]:
         PathStep(step, dedent(excerpt(context.root, step.location, around=2 if index == last else 1)))
         for index, step in enumerate(steps)
     ]
+
+
+def _spans(cards: list[Card]) -> str:
+    """Rules that lay both columns of a comparison on the same rows, so that lines stay level where they wrap."""
+    counts = {len(card.comparison.sharp) + 1 for card in cards if card.comparison}
+    rules = "".join(f" .rows-{count} {{ grid-row: span {count}; }}" for count in sorted(counts))
+    return f"@media (min-width: 721px) {{{rules} }}\n" if rules else ""
 
 
 def _finalize(value: object) -> object:

@@ -13,7 +13,7 @@ from pygments.lexers import PythonLexer
 
 from mainstay.architect.report.text import counted, visible
 
-AROUND = 3
+AROUND = 2
 """Equal lines kept on either side of a change."""
 
 
