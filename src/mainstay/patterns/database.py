@@ -112,6 +112,7 @@ class Database:
             TransactionOver: at the end, the block had ended the transaction itself.
             CommitUnknown: at the end, the connection broke during COMMIT.
             ValueError: a limit is not positive, or there is no such isolation level.
+            sqlalchemy.exc.TimeoutError: at the first statement, no connection became free in time.
             sqlalchemy.exc.DBAPIError: what the database refuses, at a statement or at the end.
         """
         if open_scope(self) is not None:
