@@ -261,6 +261,19 @@ def test_it_can_be_read_without_javascript(browser: webdriver.Chrome, file: Path
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+def test_on_paper_everything_is_unfolded_and_light(browser: webdriver.Chrome, file: Path) -> None:
+    """Printing unfolds what is folded and takes the dark off; afterwards the theme is what it was."""
+    show(browser, file, scheme="dark")
+    one(browser, "#fold").click()
+    background = "return getComputedStyle(document.body).backgroundColor"
+    dark = run(browser, background)
+    run(browser, "dispatchEvent(new Event('beforeprint'))")
+    assert len(all_of(browser, "details:not([open])")) == 0
+    assert run(browser, background) != dark
+    run(browser, "dispatchEvent(new Event('afterprint'))")
+    assert run(browser, background) == dark
+
+
 def test_five_hundred_findings_stay_usable(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """A long report opens and filters."""
     report = Report("review", [finding for _ in range(100) for finding in samples.findings()])

@@ -102,7 +102,7 @@ def _finding(console: Console, finding: Finding, context: Context) -> None:
 
 def _step(console: Console, number: int, step: Step, context: Context, *, last: bool, single: bool) -> None:
     if not single:
-        head = Text(f"{number}. ", "dim", overflow="fold")
+        head = Text(overflow="fold").append(f"{number}. ", "dim")
         head.append(line(step.text), "bold" if last else "")
         head.append(f"  {line(f'{step.location.file}:{step.location.line}')}", "dim")
         console.print(Padding(head, (0, 0, 0, 2)))

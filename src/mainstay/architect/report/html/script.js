@@ -112,5 +112,15 @@
     });
   }
 
-  addEventListener("beforeprint", () => { for (const item of all("details")) item.open = true; });
+  // On paper: everything unfolded, and light.
+  let chosen;
+  addEventListener("beforeprint", () => {
+    chosen = root.dataset.theme;
+    root.dataset.theme = "light";
+    for (const item of all("details")) item.open = true;
+  });
+  addEventListener("afterprint", () => {
+    if (chosen) root.dataset.theme = chosen;
+    else delete root.dataset.theme;
+  });
 })();
