@@ -282,6 +282,7 @@ async def test_a_forged_cursor_never_reaches_the_database_as_an_error(
         await things.page(tx)
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")))
 def test_any_other_text_is_a_bad_cursor(cursor: str) -> None:
     """Whatever comes from outside."""
@@ -295,6 +296,7 @@ def test_deep_nesting_is_a_bad_cursor() -> None:
         Order(Thing).values(base64.urlsafe_b64encode(b"[" * 100_000).decode().rstrip("="))
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries(columns))
 def test_a_cursor_gives_its_values_back(row: dict[str, Any]) -> None:
     """For every kind of column."""

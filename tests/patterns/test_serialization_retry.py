@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pattern_models import Account
 from sqlalchemy import select, text
@@ -31,6 +31,7 @@ def refusal(code: str) -> DBAPIError:
 codes = st.sampled_from(["40001", "40P01", "23505", "57014", "55P03", "40002"])
 
 
+@settings(deadline=None)
 @given(
     st.lists(codes, max_size=8), st.integers(1, 6), st.lists(st.floats(0, 1, exclude_max=True), min_size=8)
 )
