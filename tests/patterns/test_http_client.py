@@ -26,7 +26,7 @@ class Server:
                 if " /silent " in head:
                     await reader.read()
                     return
-                if " /trickle " in head:
+                if " /trickle" in head:
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
                     while True:
                         writer.write(b".")
@@ -157,6 +157,20 @@ async def test_refused_inside_a_transaction(db: Database, server: tuple[Server, 
             assert [type(error) for error in refused] == [OutsideCallInTransaction] * 2
         assert behaviour.requests == []
         assert (await http.get("/x")).status_code == 200
+
+
+async def test_messages_show_no_secrets(db: Database, server: tuple[Server, str]) -> None:
+    """They name the address that would be called, without its user, password and query."""
+    _, url = server
+    async with HttpClient(url.replace("http://", "http://me:secret@") + "/trickle", deadline=0.05) as http:
+        with pytest.raises(httpx.ReadTimeout) as late:
+            await http.get("?key=secret")
+        async with db.transaction():
+            with pytest.raises(OutsideCallInTransaction) as refused:
+                await http.get("/deep?key=secret")
+    assert f"GET {url}/trickle" in str(late.value)
+    assert f"GET {url}/trickle/deep inside" in str(refused.value)
+    assert "secret" not in f"{late.value} {refused.value}"
 
 
 async def test_allowed_after_a_rollback_and_in_hooks(db: Database, server: tuple[Server, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from mainstay.patterns.guards import refuse_in_transaction
+from mainstay.patterns.guards import open_scope, refuse_in_transaction
 
 TIMEOUT = httpx.Timeout(connect=2.0, read=5.0, write=5.0, pool=2.0)
 """Seconds to connect, between two pieces of the reply, between two pieces sent, to get a connection."""
@@ -69,7 +69,8 @@ class HttpClient:
             httpx.TransportError: the connection failed in another way.
             ValueError: a time limit is not positive, or the key is not 1 to 255 visible ASCII characters.
         """
-        refuse_in_transaction(f"{method} {self._client.base_url.join(url)}")
+        if open_scope() is not None:
+            refuse_in_transaction(self._shown(method, url))
         headers = httpx.Headers(options.pop("headers", None))
         if idempotency_key is not None:
             if not re.fullmatch(r"[!-~]{1,255}", idempotency_key):
@@ -85,7 +86,14 @@ class HttpClient:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise httpx.ReadTimeout(f"no whole reply to {method} {url} within {most:g} s") from error
+            raise httpx.ReadTimeout(
+                f"no whole reply to {self._shown(method, url)} within {most:g} s"
+            ) from error
+
+    def _shown(self, method: str, url: str) -> str:
+        """The call as messages name it: without what may be secret."""
+        address = self._client.build_request(method, url).url
+        return f"{method} {address.copy_with(userinfo=b'', query=None, fragment=None)}"
 
     async def get(self, url: str, **options: Any) -> httpx.Response:
         """`request` with GET."""
