@@ -17,7 +17,7 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """A bank account; the state of `black` shows whether two writers respected each other."""
+    """A bank account, over whose balance two requests may race."""
 
     __tablename__ = "account"
 
