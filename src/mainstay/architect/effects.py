@@ -100,12 +100,14 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One of several ways is taken. `exits` tells for each way whether it leaves the function."""
+    """One of several ways is taken."""
 
     ways: tuple[Tree, ...]
     on: frozenset[Origin] = frozenset()
     """The values that the decision looks at."""
-    exits: tuple[bool, ...] = ()
+    exits: tuple[str, ...] = ()
+    """How each way leaves what follows: ``raise``, ``answer`` (returns a value), ``leave`` (returns nothing, or
+    ends the turn of a loop), or empty where it goes on."""
     location: Location | None = None
 
 

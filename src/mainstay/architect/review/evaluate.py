@@ -125,6 +125,8 @@ class Body:
         self.returned: list[Value] = []
         self.yielded: list[Value] = []
         self.yields_in: tuple[str, ...] | None = None
+        self.here: tuple[int, int, int, int] = function.place if function else (1, 1, 1, 1)
+        """The place last passed, for what has none of its own."""
         self.assigned: dict[str, tuple[set[str], frozenset[Origin]]] = {}
         self.expressions = _EXPRESSIONS
         self.statements = _STATEMENTS
@@ -252,13 +254,14 @@ class Body:
 
     # ------------------------------------------------------------------------------------- statements
 
-    def block(self, body: Facts) -> bool:
-        """Walk statements; True where the end cannot be reached."""
+    def block(self, body: Facts) -> str:
+        """Walk statements; how they leave what follows (as in `Branch.exits`), empty where the end is reached."""
         table = self.statements
         for statement in body:
-            if table[statement[0]](self, statement):
-                return True
-        return False
+            left = table[statement[0]](self, statement)
+            if left:
+                return left
+        return ""
 
     def place(self, place: tuple[int, int, int, int]) -> Location:
         line, column, end_line, end = place
@@ -273,13 +276,13 @@ class Body:
             found, self.out = self.out, outer
         return (found[0] if len(found) == 1 else Sequence(tuple(found))), result
 
-    def expression_statement(self, statement: Facts) -> bool:
+    def expression_statement(self, statement: Facts) -> str:
         value = self.expression(statement[1])
         if value.t and value.t[0] == "ctx" and value.t[1] == "transaction":
             self.out.append(Do(Effect(Kind.BEGIN, "", "begin", value.t[3])))
-        return False
+        return ""
 
-    def assign(self, statement: Facts) -> bool:
+    def assign(self, statement: Facts) -> str:
         _, targets, expression, annotation, place = statement
         value = self.expression(expression)
         if annotation is not None:
@@ -287,11 +290,11 @@ class Body:
             if declared is not None and (value.t is None or value.t[0] == "const"):
                 value = Value(declared, value.o)
             if expression is None:
-                return False
+                return ""
         for target in targets:
             if target is not None:
                 self.bind(target, value, place, expression)
-        return False
+        return ""
 
     def bind(self, target: Facts, value: Value, place: Any, expression: Facts = None) -> None:
         kind = target[0]
@@ -353,11 +356,11 @@ class Body:
                 return {"versioned"}
         return set()
 
-    def augmented(self, statement: Facts) -> bool:
+    def augmented(self, statement: Facts) -> str:
         _, target, operator, expression, place = statement
         if target is None:
             self.expression(expression)
-            return False
+            return ""
         before = self.expression(target) if target[0] != f.SUB else (
             self.expression(target[1]) if target[1] else UNKNOWN)  # fmt: skip
         value = self.expression(expression)
@@ -365,22 +368,22 @@ class Body:
         if value.t and value.t[0] == "lib":
             joined.t = value.t
         self.bind(target, joined, place, (f.ANY, (target, expression)))
-        return False
+        return ""
 
-    def return_(self, statement: Facts) -> bool:
+    def return_(self, statement: Facts) -> str:
         value = self.expression(statement[1]) if statement[1] is not None else CONSTANT
         self.returned.append(value)
-        return True
+        return "leave" if statement[1] is None or statement[1] == (f.CONST, None) else "answer"
 
-    def raise_(self, statement: Facts) -> bool:
+    def raise_(self, statement: Facts) -> str:
         if statement[1] is not None:
             self.expression(statement[1])
-        return True
+        return "raise"
 
-    def leave(self, statement: Facts) -> bool:
-        return True
+    def leave(self, statement: Facts) -> str:
+        return "leave"
 
-    def if_(self, statement: Facts) -> bool:
+    def if_(self, statement: Facts) -> str:
         _, test, body, otherwise, place = statement
         # Long chains of elif are nested to the right: walked here, so that they cost no depth.
         on = self.decision(test)
@@ -390,7 +393,7 @@ class Body:
             self.names.update(narrowed)
         one, left_one = self.inside(lambda: self.block(body))
         after_one, self.names = self.names, before
-        other, left_other = self.inside(lambda: self.block(otherwise)) if otherwise else (Sequence(), False)
+        other, left_other = self.inside(lambda: self.block(otherwise)) if otherwise else (Sequence(), "")
         if left_one:
             pass
         elif left_other:
@@ -399,8 +402,8 @@ class Body:
             self.names = self.merged(after_one, self.names)
         if _empty(one) and _empty(other) and not ((left_one or left_other) and on):
             return left_one and left_other
-        self.out.append(Branch((one, other), on, (bool(left_one), bool(left_other)), self.place(place)))
-        return bool(left_one and left_other)
+        self.out.append(Branch((one, other), on, (left_one, left_other), self.place(place)))
+        return left_one and left_other
 
     def decision(self, test: Facts) -> frozenset[Origin]:
         return self.expression(test).o if test is not None else NONE
@@ -426,7 +429,7 @@ class Body:
                 other[name] = _join([there, value])
         return other
 
-    def match(self, statement: Facts) -> bool:
+    def match(self, statement: Facts) -> str:
         _, subject, bodies, place = statement
         on = self.decision(subject)
         ways, exits = [], []
@@ -436,15 +439,15 @@ class Body:
             self.names = dict(before)
             tree, left = self.inside(lambda body=body: self.block(body))  # type: ignore[misc]
             ways.append(tree)
-            exits.append(bool(left))
+            exits.append(left)
             if not left:
                 result = self.names if result is None else self.merged(self.names, result)
         self.names = self.merged(dict(before), result or dict(before))
         if any(not _empty(way) for way in ways) or (any(exits) and on):
             self.out.append(Branch(tuple(ways), on, tuple(exits), self.place(place)))
-        return False
+        return ""
 
-    def for_(self, statement: Facts) -> bool:
+    def for_(self, statement: Facts) -> str:
         _, target, iterable, body, otherwise, place = statement
         values = self.expression(iterable) if iterable is not None else CONSTANT
         where = self.place(place)
@@ -470,7 +473,7 @@ class Body:
             self.out.append(Loop(tree, where, values.o, bound, text))
         if otherwise:
             self.block(otherwise)
-        return False
+        return ""
 
     def item(self, values: Value, iterable: Facts, where: Location) -> tuple[Value, str]:
         """One item of what a loop walks, and the bound of the loop; evaluates a lazy query."""
@@ -549,7 +552,7 @@ class Body:
         _, value = self.inside(lambda: self.expression(call[2][index]))
         return value
 
-    def while_(self, statement: Facts) -> bool:
+    def while_(self, statement: Facts) -> str:
         _, test, body, otherwise, place = statement
         where = self.place(place)
         before = dict(self.names)
@@ -566,13 +569,13 @@ class Body:
             self.out.append(Loop(tree, where, NONE, bound, f"while {render(test) or '…'}"))
         if otherwise:
             self.block(otherwise)
-        return False
+        return ""
 
-    def with_(self, statement: Facts) -> bool:
+    def with_(self, statement: Facts) -> str:
         _, items, body, place = statement
         return self._with(list(items), body, place)
 
-    def _with(self, items: list[Facts], body: Facts, place: Any) -> bool:
+    def _with(self, items: list[Facts], body: Facts, place: Any) -> str:
         if not items:
             return self.block(body)
         expression, target = items[0]
@@ -591,7 +594,7 @@ class Body:
             self.out.append(tree)
         for invoke in leave:
             self.out.append(invoke)
-        return bool(left) and "suppress" not in last_name(expression)
+        return "" if "suppress" in last_name(expression) else str(left)
 
     def entered(
         self, value: Value, expression: Facts, where: Location
@@ -631,11 +634,11 @@ class Body:
             return [], result, list(leave)
         return [], value, []
 
-    def try_(self, statement: Facts) -> bool:
+    def try_(self, statement: Facts) -> str:
         _, body, handlers, otherwise, final = statement
         before = dict(self.names)
 
-        def walk() -> bool:
+        def walk() -> str:
             return self.block(body) or self.block(otherwise)
 
         tree, left = self.inside(walk)
@@ -658,9 +661,9 @@ class Body:
         names = frozenset(n for c in caught for n in c.names)
         if not (_empty(tree) and all(_empty(t) for t in trees) and _empty(ending)):
             self.out.append(Attempt(tree, trees, ending, names))
-        return all(bool(x) for x in lefts)
+        return lefts[0] if all(lefts) else ""
 
-    def def_(self, statement: Facts) -> bool:
+    def def_(self, statement: Facts) -> str:
         parent = self.function.id if self.function else ""
         facts = statement[1]
         # A function is evaluated again once more is known of its arguments; what is nested in it stays one.
@@ -672,13 +675,13 @@ class Body:
         value = Value(("fun", made.id, None))
         self.names[facts[0]] = value
         made.outer = dict(self.names)
-        return False
+        return ""
 
-    def class_(self, statement: Facts) -> bool:
+    def class_(self, statement: Facts) -> str:
         outer = self.function.name if self.function else ""
         made = self.program._class(self.module, statement[1], outer)
         self.names[made.name] = Value(("cls", made.id))
-        return False
+        return ""
 
     # ------------------------------------------------------------------------------------ expressions
 
@@ -765,8 +768,7 @@ class Body:
         return Value(None, _origins(values))
 
     def anywhere(self, expression: Facts) -> Location:
-        place = _place(expression)
-        return self.place(place) if place else Location(self.module.path, 1)
+        return self.place(_place(expression) or self.here)
 
     def text(self, expression: Facts) -> Value:
         values = [self.expression(part) for part in expression[1]]
@@ -778,7 +780,7 @@ class Body:
         one, first = self.inside(lambda: self.expression(expression[2]))
         other, second = self.inside(lambda: self.expression(expression[3]))
         if not (_empty(one) and _empty(other)):
-            self.out.append(Branch((one, other), on, (False, False), None))
+            self.out.append(Branch((one, other), on, ("", ""), None))
         joined = _join([first, second])
         return Value(joined.t, joined.o | on)
 
@@ -868,7 +870,7 @@ class Body:
                 return Value((*t[:3], t[3] | {"limited"} if index.t[1] else t[3], t[4]), origins)
             if kind is not None and kind.iterate is not None and t[3] is not None:
                 once = Operation(kind.iterate.kind, kind.iterate.traits | {"one"}, kind.iterate.gives)
-                place = self.anywhere(expression[1])
+                place = self.place(expression[3])
                 return self.operate(once, "[]", base, [], {}, place, render(expression))
             return Value(None, origins)
         if t[0] == "list":
@@ -903,6 +905,7 @@ class Body:
     def attribute(self, expression: Facts) -> Value:
         _, base_expression, name, place = expression
         base = self.expression(base_expression)
+        self.here = place
         t = base.t
         if t is None:
             hinted = self.hinted(name)
@@ -2047,9 +2050,9 @@ def _host(text: str) -> str:
 
 
 def _place(expression: Facts) -> Any:
-    if expression and expression[0] in (f.ATTR, f.CALL, f.COMP):
+    if expression and expression[0] in (f.ATTR, f.CALL, f.COMP, f.SUB):
         return expression[-1]
-    if expression and expression[0] in (f.SUB, f.AWAIT):
+    if expression and expression[0] == f.AWAIT:
         return _place(expression[1])
     return None
 
@@ -2086,7 +2089,7 @@ _EXPRESSIONS: dict[int, Callable[[Body, Facts], Value]] = {
     f.COMP: Body.comprehension, f.LAMBDA: Body.lambda_, f.AWAIT: Body.await_, f.YIELD: Body.yield_,
     f.CHOICE: Body.choice, f.WALRUS: Body.walrus, f.SLICE: Body.slice, f.AND: Body.and_, f.STAR: Body.star,
 }  # fmt: skip
-_STATEMENTS: dict[int, Callable[[Body, Facts], bool]] = {
+_STATEMENTS: dict[int, Callable[[Body, Facts], str]] = {
     f.EXPR: Body.expression_statement, f.ASSIGN: Body.assign, f.AUG: Body.augmented, f.RETURN: Body.return_,
     f.RAISE: Body.raise_, f.BREAK: Body.leave, f.CONTINUE: Body.leave, f.IF: Body.if_, f.FOR: Body.for_,
     f.WHILE: Body.while_, f.WITH: Body.with_, f.TRY: Body.try_, f.DEF: Body.def_, f.CLASS: Body.class_,

@@ -9,7 +9,7 @@ Expressions (None where nothing in it matters)::
     (NAME, identifier)                      (ATTR, expression, name, place)
     (CALL, function, arguments, ((name, expression), …), place)       name is None for **mapping
     (CONST, value)                          (ITEMS, expressions)      tuple, list, set display
-    (DICT, ((key, value), …))               (SUB, expression, index)  index is None where irrelevant
+    (DICT, ((key, value), …))               (SUB, expression, index, place)
     (ANY, expressions)                      operators: the value rests on all of them
     (COMPARE, expressions, operators)       (TEXT, pieces)            f-string or concatenation
     (COMP, kind, element, ((target, iterable, conditions), …), place)
@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from typing import Any
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 """Part of every cache key; it changes with the form or meaning of facts."""
 
 Facts = Any

@@ -475,6 +475,21 @@ class Program:
                 self._class_names.setdefault(klass.name, []).append(klass)
         return self._class_names
 
+    def classes_named(self, title: str) -> list[Class]:
+        """The models that a reader would call `title`."""
+        return [klass for klass in self._by_class_name().get(title, ()) if self.models_of(klass) is not None]
+
+    def is_column(self, klass: Class, name: str) -> bool:
+        """Whether attribute `name` of a model is kept in the database."""
+        for one in self.ancestry(klass)[0]:
+            found = one.attributes.get(name)
+            if found is not None:
+                value, annotation, _ = found
+                return bool(value and value[0] == CALL) or "Mapped" in set(_annotation_names(annotation))
+            if name.endswith("_id") and name[:-3] in one.attributes:
+                return True
+        return False
+
     def relation(self, klass: Class, name: str) -> Relation | None:
         """The relation `name` of a model, of its own or from an ancestor."""
         for one in self.ancestry(klass)[0]:

@@ -349,7 +349,7 @@ class _Reader:
         )  # fmt: skip
 
     def subscript(self, node: Any) -> Facts:
-        return (SUB, self.expression(node.value), self.expression(node.slice))
+        return (SUB, self.expression(node.value), self.expression(node.slice), self.place(node))
 
     def slice(self, node: Any) -> Facts:
         return (SLICE, tuple([self.expression(part) for part in (node.lower, node.upper, node.step)]))

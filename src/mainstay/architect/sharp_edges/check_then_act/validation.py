@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mainstay.architect.effects import Attempt, Branch, Do, Invoke, Kind, Loop, Origin, Scope, Sequence, Tree
+from mainstay.architect.effects import (
+    Attempt,
+    Branch,
+    Do,
+    Invoke,
+    Kind,
+    Loop,
+    Origin,
+    Scope,
+    Sequence,
+    Tree,
+    walk,
+)
 from mainstay.architect.findings import Location, Step, Verdict
 from mainstay.architect.review.analysis import Analysis, Match
 from mainstay.architect.review.program import Function
@@ -15,12 +28,22 @@ _VIOLATIONS = {"IntegrityError", "UniqueViolation", "UniqueViolationError", "Dat
 _EXPECTED = _VIOLATIONS - {"*", "Exception", "DatabaseError", "SQLAlchemyError", "DBAPIError"}
 
 
+_ONCE = re.compile(
+    r"(^|\.|_)(setup|init|initialize|install|populate|migrate|seed|bootstrap|sync|load|import|upgrade)(_|$)"
+)
+"""Names of functions that run alone: at set-up, in a migration, in one scheduler."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Decision:
     """A branch that looked at rows, still in force where the walk is."""
 
     on: frozenset[Origin]
     location: Location
+    refuses: bool = False
+    """Whether a way out of it is an error or an answer: who passes it relies on it."""
+    matters: bool = False
+    """Whether more hangs on it than the row itself: another table, another system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +111,17 @@ class _Walk:
             return decisions
         if isinstance(tree, Branch):
             on = frozenset(o for o in tree.on if o.read is not None or o.parameter >= 0)
-            inside = (*decisions, _Decision(on, tree.location)) if on and tree.location else decisions
+            if not on or tree.location is None or len(decisions) > 40:
+                for way in tree.ways:
+                    self.tree(way, decisions)
+                return decisions
+            refuses = any(way in ("raise", "answer") for way in tree.exits)
+            targets = {o.target for o in on}
             for way in tree.ways:
-                self.tree(way, inside)
-            return inside if any(tree.exits) and len(inside) < 40 else decisions
+                self.tree(way, (*decisions, _Decision(on, tree.location, False, self.matters(way, targets))))
+            if any(tree.exits):
+                return (*decisions, _Decision(on, tree.location, refuses, False))
+            return decisions
         if isinstance(tree, Loop):
             self.tree(tree.body, decisions)
             return decisions
@@ -110,6 +140,17 @@ class _Walk:
                 self.tree(handler, decisions)
             return self.tree(tree.finally_, after)
         return decisions
+
+    def matters(self, tree: Tree, targets: set[str]) -> bool:
+        """Whether `tree` does more than change the row that was looked at."""
+        for item in walk(tree):
+            if isinstance(item, Do):
+                kind = item.effect.kind
+                if kind in (Kind.CALL, Kind.SEND) or (
+                    kind is Kind.WRITE and item.effect.target not in targets and "insert" in item.traits
+                ):
+                    return True
+        return False
 
     def do(self, do: Do, decisions: tuple[_Decision, ...]) -> tuple[_Decision, ...]:
         if do.effect.kind is Kind.LOCK or (do.effect.kind is Kind.READ and "locks-rows" in do.traits):
@@ -142,8 +183,32 @@ class _Walk:
         if not origin.target or origin.target != do.effect.target:
             return
         verdict = self.verdict(origin, do, sets)
+        if verdict is Verdict.LIKELY and "insert" not in do.traits and not self.relies(origin, decision, do):
+            verdict = Verdict.POSSIBLE
+        if verdict is Verdict.LIKELY and not self.is_column(origin):
+            verdict = None
         if verdict is not None:
             self.found.append((origin, decision.location, do, self.function.id, (), verdict, origin.field))
+
+    def relies(self, origin: Origin, decision: _Decision, do: Do) -> bool:
+        """Whether a change in between would be lost or would break what was decided.
+
+        ``if row.x != x: row.x = x`` ends the same whoever comes first. It is another thing where the new value
+        is worked out from the old one, where the decision refuses, or where more than the row hangs on it.
+        """
+        if decision.refuses or decision.matters:
+            return True
+        return any(
+            o.field == origin.field and (o.read, o.parameter) == (origin.read, origin.parameter)
+            for o in do.uses
+        )
+
+    def is_column(self, origin: Origin) -> bool:
+        """Whether the attribute that was looked at is in the database at all."""
+        if not origin.field:
+            return True
+        classes = self.analysis.program.classes_named(origin.target)
+        return not classes or any(self.analysis.program.is_column(klass, origin.field) for klass in classes)
 
     def same_row(self, origin: Origin, do: Do) -> bool:
         """Whether the write is about the row that the decision looked at."""
@@ -241,27 +306,29 @@ class _Walk:
     # ------------------------------------------------------------------------------------- matches
 
     def matches(self) -> Iterator[Match]:
-        said: set[tuple[Location | None, Location | None]] = set()
+        said: set[Location] = set()
         order = list(Verdict)
         for origin, decision, do, where, calls, verdict, field in sorted(
-            self.found, key=lambda x: order.index(x[5])
+            self.found, key=lambda x: (order.index(x[5]), len(x[4]))
         ):
-            place = do.effect.location
-            assert place is not None and origin.read is not None
-            if (origin.read, place) in said or (None, place) in said:
-                continue
-            said |= {(origin.read, place), (None, place)}
+            written = do.effect.location
+            assert written is not None and origin.read is not None
+            if origin.read in said:
+                continue  # one finding for all that rests on one read
+            said.add(origin.read)
             name, target = self.function.name, do.effect.target
             what = f"{target}.{field}" if field else target
             path = (
                 Step(origin.read, f"reads {what} without a lock", name),
                 *self.analysis.call_steps(calls),
                 Step(decision, f"decides on what it read of {what}", self.analysis.name(where)),
-                Step(place, f"writes {target}: {do.effect.text}", self.analysis.name(where)),
+                Step(written, f"writes {target}: {do.effect.text}", self.analysis.name(where)),
             )
-            if (
-                self.function.module.script or self.analysis.program.serializable
-            ) and verdict is Verdict.LIKELY:
+            if verdict is Verdict.LIKELY and (
+                self.function.module.script
+                or self.analysis.program.serializable
+                or _ONCE.search(self.function.name)
+            ):
                 verdict = Verdict.POSSIBLE
-            message = f"{name}() checks {what} and then writes {target} with no lock between, so two requests can both pass the check"
-            yield Match(verdict, message, place, path, name)
+            message = f"{name}() checks {what} and then writes {target} with no lock between: two requests can both pass"
+            yield Match(verdict, message, calls[0][1] if calls else written, path, name)

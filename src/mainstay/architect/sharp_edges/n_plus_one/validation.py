@@ -18,7 +18,7 @@ def validate(analysis: Analysis) -> Iterator[Match]:
 
 def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
     waiting: list[tuple[Tree, tuple[Loop, ...]]] = [(function.tree, ())]
-    said: set[tuple[Location, str]] = set()
+    said: set[tuple[object, str]] = set()
     while waiting:
         item, loops = waiting.pop()
         if isinstance(item, Scope) and item.kind in ("thread", "after-commit"):
@@ -49,7 +49,7 @@ def _turned(loops: tuple[Loop, ...], turns: set[Location]) -> Loop | None:
 
 def _own(
     analysis: Analysis, function: Function, do: Do, loops: tuple[Loop, ...]
-) -> tuple[Match, Location, str] | None:
+) -> tuple[Match, object, str] | None:
     loop = _turned(loops, loops_of(do.uses))
     if loop is None or not _counts(do, ()):
         return None
@@ -65,12 +65,12 @@ def _own(
         path,
         function.name,
     )
-    return match, loop.location, _what(do)
+    return match, _rows(loop), _what(do)
 
 
 def _below(
     analysis: Analysis, function: Function, invoke: Invoke, loops: tuple[Loop, ...]
-) -> tuple[Match, Location, str] | None:
+) -> tuple[Match, object, str] | None:
     best = None
     for called in invoke.functions:
         if analysis.functions[called].decorated & {
@@ -107,7 +107,7 @@ def _below(
     )
     verdict = _verdict(analysis, function, loop, reached.do)
     message = _message(function.name, loop, reached.do, len(calls))
-    return Match(verdict, message, invoke.location, path, function.name), loop.location, _what(reached.do)
+    return Match(verdict, message, invoke.location, path, function.name), _rows(loop), _what(reached.do)
 
 
 def _counts(do: Do, calls: tuple[object, ...]) -> bool:
@@ -135,6 +135,12 @@ def _verb(do: Do) -> str:
     if do.effect.kind is Kind.WRITE:
         return "writes:"
     return "loads lazily:" if "lazy" in do.traits else "queries:"
+
+
+def _rows(loop: Loop) -> object:
+    """The rows that a loop walks. A second loop over the same ones finds loaded what the first one loaded."""
+    reads = frozenset(o.read for o in loop.over if o.read is not None)
+    return reads or loop.location
 
 
 def _what(do: Do) -> str:
