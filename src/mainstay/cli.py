@@ -14,7 +14,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import click
 import typer
 
 from mainstay import __version__
@@ -22,7 +21,7 @@ from mainstay.architect import catalog, console
 from mainstay.architect.baseline import apply_baseline, baseline_text, read_baseline
 from mainstay.architect.errors import MainstayError
 from mainstay.architect.findings import Report, Verdict
-from mainstay.architect.settings import Settings, find_root, load_settings
+from mainstay.architect.settings import Settings, find_root, leave_out, load_settings
 from mainstay.architect.suppression import apply_suppressions
 
 T = TypeVar("T")
@@ -129,9 +128,9 @@ def review(
             cache=None if no_cache else console.cache_folder(),
             workers=workers,
             progress=progress,
-            exclude=settings.exclude,
-            tables=[settings.root / table for table in settings.tables],
+            tables=settings.libraries,
         )
+    leave_out(report, settings.exclude)
     order = list(Verdict)
     report.findings = [
         finding for finding in report.findings if order.index(finding.verdict) <= order.index(least)
@@ -185,6 +184,7 @@ def diagnose(
                 witness_directory=witnesses,
                 budget=Budget(schedules=schedules, seconds=seconds),
                 progress=progress,
+                root=settings.root,
             )
         )
     _finish(report, settings.root, delivery, known, write_baseline, quiet)
@@ -334,13 +334,13 @@ def run() -> None:
         code = app(args=arguments, standalone_mode=False, obj=command)
     except MainstayError as error:
         code = console.complain(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = 2
-    except click.ClickException as error:
-        code = console.complain(f"{error.format_message().rstrip('.')}; see: mainstay --help")
-    except (KeyboardInterrupt, click.Abort):
+    except typer.Abort:
         code = console.complain("interrupted.")
+    except KeyboardInterrupt:
+        code = console.complain("interrupted.")
+    except typer.TyperException as error:
+        message = str(error.format_message()).rstrip(".")  # empty where help was asked for by giving nothing
+        code = console.complain(f"{message}; see: mainstay --help") if message else 2
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

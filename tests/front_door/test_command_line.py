@@ -140,7 +140,7 @@ def test_a_baseline_hides_what_was_there(project: Path) -> None:
         (["review", ".", "--", "python"], "diagnose and replay"),
         (["explain", "n-plus-on"], "did you mean 'n-plus-one'"),
         (["diagnose", "nowhere.yaml"], "nowhere.yaml"),
-        (["diagnose"], "SCENARIO"),
+        (["diagnose"], "scenario"),
         (["diagnose", "bad.yaml"], "bad.yaml:2:"),
         (["replay", "nowhere.json"], "nowhere.json"),
         (["replay", "bad.yaml"], "bad.yaml"),

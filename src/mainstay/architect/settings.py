@@ -5,7 +5,10 @@
     exclude = ["legacy/**"]            # files not to report on, as globs from the root
     min-verdict = "likely"             # or "possible", to see guesses too
     baseline = "mainstay-baseline.json"
-    tables = ["our_library.toml"]      # what our own libraries do, see review/tables
+
+    [tool.mainstay.libraries.payments]  # what our own libraries do, in the form of review/libraries
+    [tool.mainstay.libraries.payments.functions]
+    "ourcompany.payments.charge" = "call"
 
 What the command line says wins over what stands here.
 """
@@ -14,12 +17,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from mainstay.architect.errors import MainstayError
-from mainstay.architect.findings import Verdict
+from mainstay.architect.findings import Report, Verdict
 from mainstay.architect.nearest import nearest
 
 
@@ -34,7 +38,8 @@ class Settings:
     exclude: tuple[str, ...] = ()
     min_verdict: Verdict = Verdict.LIKELY
     baseline: str = ""
-    tables: tuple[str, ...] = ()
+    libraries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Tables of the project's own libraries, by name; review checks what is in them."""
 
 
 def find_root(paths: Sequence[Path]) -> Path:
@@ -76,8 +81,22 @@ def load_settings(root: Path) -> Settings:
             if not isinstance(value, str):
                 raise MainstayError(f"{file}: baseline must be the path of a file, not {value!r}.")
             values[key] = value
+        elif key == "libraries":
+            if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+                raise MainstayError(f"{file}: write library tables as [tool.mainstay.libraries.NAME].")
+            values[key] = value
         elif isinstance(value, list) and all(isinstance(item, str) for item in value):
             values[key] = tuple(value)
         else:
             raise MainstayError(f"{file}: {key} must be a list of strings, not {value!r}.")
     return Settings(root, **values)
+
+
+def leave_out(report: Report, exclude: Sequence[str]) -> None:
+    """Drop what the report says of files that match one of the globs; they were read all the same, for facts."""
+
+    def kept(file: str) -> bool:
+        return not any(fnmatch(file, glob) for glob in exclude)
+
+    report.findings = [finding for finding in report.findings if kept(finding.location.file)]
+    report.problems = [problem for problem in report.problems if kept(problem.file)]

@@ -28,9 +28,14 @@ class Match:
 class Validation(Protocol):
     """What review needs to know of an edge; an `Edge` of the catalog is one."""
 
-    severity: Severity
-    remedy: str
-    patterns: tuple[str, ...]
+    @property
+    def severity(self) -> Severity: ...
+
+    @property
+    def remedy(self) -> str: ...
+
+    @property
+    def patterns(self) -> tuple[str, ...]: ...
 
     def validation(self) -> Callable[[Analysis], Iterable[Match]] | None:
         """The edge's `validate`, or None where it has none."""
