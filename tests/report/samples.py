@@ -199,7 +199,7 @@ def _withdraw(actor: str, start: float, resumed: float) -> tuple[list[Event], li
             milliseconds=resumed + 1.2,
             connection=1,
         ),
-        Event(actor, "reply", '{"balance": 20}', result="200", milliseconds=resumed + 2.1),
+        Event(actor, "reply", '200 {"balance": 20}', result="200", milliseconds=resumed + 2.1),
     ]
     return before, after
 
@@ -223,10 +223,20 @@ def race() -> Witness:
         schedule={"first": "alice", "held_before": 3, "meanwhile": "bob"},
         events=[
             *alice_before,
-            Event("alice", "pause", "held before UPDATE accounts", milliseconds=6.0),
+            Event(
+                "alice",
+                "pause",
+                "before UPDATE accounts SET balance=$1 WHERE accounts.id = $2",
+                milliseconds=6.0,
+            ),
             *bob_before,
             *bob_after,
-            Event("alice", "resume", "goes on", milliseconds=17.5),
+            Event(
+                "alice",
+                "resume",
+                "before UPDATE accounts SET balance=$1 WHERE accounts.id = $2",
+                milliseconds=17.5,
+            ),
             *alice_after,
         ],
         observed=Outcome(
@@ -263,11 +273,9 @@ def blocked() -> Witness:
                 *alice,
                 *bob,
                 alice_rest[0],
-                Event(
-                    "bob", "blocked", "waits for alice's lock on accounts", milliseconds=15.0, connection=1
-                ),
+                Event("bob", "blocked", "UPDATE accounts waits for alice", milliseconds=15.0, connection=1),
                 *alice_rest[1:],
-                Event("bob", "unblocked", "has the lock", milliseconds=18.0, connection=1),
+                Event("bob", "unblocked", "UPDATE accounts", milliseconds=18.0, connection=1),
                 *bob_rest,
             ],
         }
@@ -319,7 +327,7 @@ def growth() -> Witness:
             milliseconds=15.2,
             connection=1,
         ),
-        Event("visitor", "reply", "20 orders", result="200", milliseconds=15.9),
+        Event("visitor", "reply", "200 [20 orders]", result="200", milliseconds=15.9),
     ]
     return Witness(
         edge="n-plus-one",
@@ -401,7 +409,7 @@ def trace() -> Witness:
                 milliseconds=416.4,
                 connection=1,
             ),
-            Event("visitor", "reply", '{"id": 1, "payment": "ch_1"}', result="200", milliseconds=417.0),
+            Event("visitor", "reply", '200 {"id": 1, "payment": "ch_1"}', result="200", milliseconds=417.0),
         ],
     )
 

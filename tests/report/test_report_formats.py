@@ -28,7 +28,7 @@ from mainstay.architect.findings import (
 )
 from mainstay.architect.report import Context, ManualPage, formats, render
 from mainstay.architect.report import schema as report_schema
-from mainstay.architect.report.html.statement import brief
+from mainstay.architect.report.html.statement import brief, note, rows
 from mainstay.architect.report.source import dedent, excerpt
 
 SCHEMA = json.loads(report_schema.FILE.read_text(encoding="utf-8"))
@@ -402,12 +402,27 @@ def test_excerpt_reads_nothing_outside_the_root(context: Context) -> None:
         assert excerpt(context.root, Location(file, 1)) == []
 
 
+def test_notes_of_the_diagram_are_sentences() -> None:
+    """Held, resumed, blocked and answered read as words, and a status is not said twice."""
+
+    def said(kind: str, text: str, result: str = "") -> str:
+        return note(Event("a", kind, text, result=result))
+
+    assert said("pause", "before UPDATE accounts") == "held before UPDATE accounts"
+    assert said("resume", "before UPDATE accounts") == "goes on with UPDATE accounts"
+    assert said("blocked", "UPDATE accounts waits for bob") == "UPDATE accounts waits for bob"
+    assert said("unblocked", "UPDATE accounts") == "has the lock: UPDATE accounts"
+    assert said("reply", "409 too low", "409") == said("reply", "too low", "409") == "409 too low"
+
+
 def test_statements_are_shortened_to_what_matters() -> None:
     """Column lists give way, qualifiers go, parameters are filled in."""
     read, write = samples.race().events[2], samples.race().events[-3]
     assert brief(read, 60) == "SELECT … FROM accounts WHERE id = 1"
     assert brief(write, 60) == "UPDATE accounts SET balance=20 WHERE id = 1"
     assert brief(read, 12) == "SELECT … FR…"
+    assert rows(write, 36) == ["UPDATE accounts SET balance=20", "WHERE id = 1"]
+    assert rows(read, 60) == ["SELECT … FROM accounts WHERE id = 1"]
     columns = "INSERT INTO payments (account_id, amount) VALUES ($1, $2) RETURNING payments.id, payments.at"
     insert = Event("a", "statement", columns, target="payments", parameters=("1", "o'hara"))
     assert brief(insert, 80) == "INSERT INTO payments (…) VALUES (1, 'o'hara') RETURNING id, at"

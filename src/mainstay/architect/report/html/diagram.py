@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from mainstay.architect.findings import Event, Witness
-from mainstay.architect.report.html.statement import brief
+from mainstay.architect.report.html.statement import note, rows
 from mainstay.architect.report.html.svg import element
 from mainstay.architect.report.text import counted, line, short
 
 MARGIN = 74
 """Room for the time, left of the first lane."""
-NEAR, FAR = 300, 420
+NEAR, FAR = 280, 420
 """Least and most between two lanes."""
 FITS = 1090
 """Width of a card: lanes spread to fill it."""
@@ -29,8 +29,8 @@ EDGE = 84
 CHARACTER = 7.3
 """Width of a character of the labels."""
 HEAD = 46
-ARROW, NOTE, SWITCH = 48, 32, 26
-"""Heights of the rows."""
+ARROW, ROW, NOTE, SWITCH = 48, 14, 32, 26
+"""Heights: of an arrow, of a second row above it, of a note, of a switch."""
 MOST_ROWS = 160
 
 DATABASE = "database"
@@ -155,8 +155,11 @@ def _repeats(keys: list[tuple[str, str, str, str]], start: int) -> tuple[int, in
 
 def _event(canvas: _Canvas, event: Event, name: str) -> None:
     arrow = event.kind in ("statement", "outside")
-    height = ARROW if arrow else NOTE
-    top, middle = canvas.y, canvas.y + (26 if arrow else 17)
+    room = canvas.gap - 30
+    label = rows(event, int(room / CHARACTER)) if arrow else []
+    more = ROW * (len(label) - 1) if arrow else 0
+    height = ARROW + more if arrow else NOTE
+    top, middle = canvas.y, canvas.y + (26 + more if arrow else 17)
     canvas.y += height
     parts: list[Markup] = [element("title", _whole(event))]
     parts.append(
@@ -168,7 +171,7 @@ def _event(canvas: _Canvas, event: Event, name: str) -> None:
             element("rect", x=2, y=top + 1, width=canvas.width - 4, height=height - 2, rx=4, class_="wrong")
         )
         parts.append(_cross(12, middle))
-    parts += _arrow(canvas, event, middle) if arrow else _note(canvas, event, middle)
+    parts += _arrow(canvas, event, middle, label, room) if arrow else _note(canvas, event, middle)
     _transactions(canvas, event, middle)
     if event.kind in ("pause", "blocked"):
         canvas.held[event.actor, event.kind] = middle
@@ -178,11 +181,11 @@ def _event(canvas: _Canvas, event: Event, name: str) -> None:
     canvas.front.append(element("g", *parts, class_=kind, id=name, role="img", aria_label=_whole(event)))
 
 
-def _arrow(canvas: _Canvas, event: Event, y: float) -> list[Markup]:
+def _arrow(canvas: _Canvas, event: Event, y: float, label: list[str], room: float) -> list[Markup]:
     start = canvas.lanes[event.actor]
     end = canvas.lanes[OUTSIDE if event.kind == "outside" else DATABASE]
     way = 1 if end > start else -1
-    left, room = min(start, end) + 14, abs(end - start) - 30
+    left = start + 14 if way > 0 else start - room - 16  # beside the actor's lane, however far the arrow goes
     tip = end - way * 2
     parts = [
         element("line", x1=start + way * 6, y1=y, x2=tip - way * 6, y2=y, class_="arrow"),
@@ -191,8 +194,9 @@ def _arrow(canvas: _Canvas, event: Event, y: float) -> list[Markup]:
             points=f"{tip:.0f},{y:.0f} {tip - way * 9:.0f},{y - 4:.0f} {tip - way * 9:.0f},{y + 4:.0f}",
             class_="tip",
         ),
-        element("text", brief(event, int(room / CHARACTER)), x=left, y=y - 7, class_="label"),
     ]
+    for index, row in enumerate(reversed(label)):
+        parts.append(element("text", row, x=left, y=y - 7 - ROW * index, class_="label"))
     if said := _said(event):
         parts.append(element("text", short(said, int(room / 6.7)), x=left, y=y + 14, class_="said"))
     return parts
@@ -204,7 +208,7 @@ def _said(event: Event) -> str:
     if event.rows is not None and event.effect not in ("begin", "commit", "rollback"):
         said.append(counted(event.rows, "row"))
     if event.result:
-        word = {"outside": "answers "}.get(event.kind, "fails with SQLSTATE " if _failed(event) else "")
+        word = {"outside": "answers "}.get(event.kind, "fails with " if _failed(event) else "")
         said.append(word + event.result)
     return " · ".join(said)
 
@@ -213,7 +217,7 @@ def _failed(event: Event) -> bool:
     return (
         event.kind == "statement"
         and event.rows is None
-        and re.fullmatch("[0-9A-Z]{5}", event.result) is not None
+        and re.match(r"[0-9A-Z]{5}(?!\S)", event.result) is not None
     )
 
 
@@ -221,11 +225,6 @@ def _note(canvas: _Canvas, event: Event, y: float) -> list[Markup]:
     x = canvas.lanes[event.actor]
     last = x == max(canvas.lanes.values()) and len(canvas.lanes) > 1
     way = -1 if last else 1
-    text = f"{event.result} {event.text}" if event.kind == "reply" else event.text
-    words = {"pause": "held: ", "resume": "resumes: ", "blocked": "waits: ", "unblocked": "has the lock: "}
-    lead = words.get(event.kind, "")
-    if lead and line(text).lower().startswith(lead.split(":")[0].split()[0]):
-        lead = ""  # the sentence says so itself
     room = int((canvas.gap - 34) / CHARACTER)
     shape = {
         "request": element("circle", cx=x, cy=y, r=5, class_="start"),
@@ -240,7 +239,7 @@ def _note(canvas: _Canvas, event: Event, y: float) -> list[Markup]:
         ),
     }.get(event.kind, element("rect", x=x - 6, y=y - 6, width=12, height=12, rx=2, class_="wait-sign"))
     anchor = "end" if last else "start"
-    label = element("text", short(lead + text, room), x=x + way * 15, y=y + 4, class_=f"label {anchor}")
+    label = element("text", short(note(event), room), x=x + way * 15, y=y + 4, class_=f"label {anchor}")
     return [shape, label]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
 from mainstay.architect.findings import Event
 from mainstay.architect.report.text import line, short
@@ -29,6 +30,34 @@ def brief(event: Event, most: int) -> str:
     text = _INSERTED.sub(r"\1 (…) \2", text)
     text = _RETURNED.sub(r"\1 …", text)
     return short(_PARAMETER.sub(lambda match: _filled(event, match), text), most)
+
+
+def rows(event: Event, most: int) -> list[str]:
+    """`brief` on one row of at most `most` characters, or on two where it is longer: broken before a clause."""
+    text = brief(event, 2 * most)
+    if len(text) > most:
+        for clause in (" WHERE ", " VALUES ", " SET ", " FROM "):
+            at = text.find(clause)
+            if 0 < at <= most and len(text) - at - 1 <= most:
+                return [text[:at], text[at + 1 :]]
+    return textwrap.wrap(text, most, max_lines=2, placeholder="…") or [""]
+
+
+def note(event: Event) -> str:
+    """What an event that is no arrow is called: ``held before UPDATE …``, ``goes on with UPDATE …``."""
+    text = line(event.text)
+    match event.kind:
+        case "reply" if event.result and not text.startswith(event.result):
+            return f"{event.result} {text}"
+        case "pause" if not text.startswith("held"):
+            return f"held {text}"
+        case "resume" if text.startswith("before "):
+            return f"goes on with {text.removeprefix('before ')}"
+        case "blocked" if "waits" not in text:
+            return f"waits: {text}"
+        case "unblocked":
+            return f"has the lock: {text}"
+    return text
 
 
 def _filled(event: Event, match: re.Match[str]) -> str:
