@@ -2,9 +2,11 @@
 
 Each system has a name, and its base URL is ``http://127.0.0.1:PORT/<name>``. What is not scripted is answered
 with 200 and ``{}``. Every call is recorded, and passes a gate like a statement does, so that a call can be
-held too. In the texts of an answer ``${number}`` stands for the number of the call to its system in
-this run, from 1, so that two charges can have two ids. The server also takes requests in the form meant for a forward proxy (``GET http://host/path``),
-where the host is the name; so ``HTTP_PROXY`` may point at it. It does not speak TLS.
+held too. In the texts of an answer ``${number}`` stands for the number of the call to its system in this
+run, from 1, so that two charges can have two ids.
+
+The server also takes requests in the form meant for a forward proxy (``GET http://host/path``), where the
+host is the name; so ``HTTP_PROXY`` may point at it. It does not speak TLS.
 """
 
 from __future__ import annotations

@@ -79,6 +79,8 @@ class Statement:
     """The process in PostgreSQL that runs it."""
     continues: bool = False
     """More rows are fetched from a portal that is open already; not a query of its own."""
+    pipelined: bool = False
+    """The client sent it without waiting for the answer of the statement before."""
 
 
 class Gate(Protocol):
@@ -106,7 +108,7 @@ class _Expected:
     """A message for which the server owes an answer."""
 
     kind: str
-    """Type of the frontend message, as a letter."""
+    """Type of the frontend message, as a letter. CopyDone and CopyFail (``c``) have no answer of their own."""
     prepared: Prepared | None = None
     name: str = ""
 
@@ -424,14 +426,20 @@ class Connection:
                 await self._forward_batch()
                 self._out.append(raw)
             case b"F":
+                await self._forward_batch()
                 await self._quiesce()
                 self._send(raw, _Expected("F"))
+            case b"c" | b"f":
+                # The client did not wait to hear that the server copies. Which Sync the server then
+                # ignores depends on whether it came before this.
+                self._send(raw, _Expected("c"))
             case _:
                 self._out.append(raw)
 
     async def _query(self, raw: bytes) -> None:
         query = wire.decode(raw, wire.FRONTEND)
         assert isinstance(query, wire.Query)
+        await self._forward_batch()
         await self._hold(query.sql, (), extended=False, again=lambda: [raw])
         self._send(raw, _Expected("Q"))
 
@@ -522,6 +530,7 @@ class Connection:
         continues: bool = False,
     ) -> None:
         """Let the statement before finish, then ask the gate; on return the statement counts as running."""
+        pipelined = self._running is not None
         await self._quiesce()
         self._flush()
         if self._skipping:
@@ -537,6 +546,7 @@ class Connection:
             status_before=self.status,
             backend_pid=self.backend_pid,
             continues=continues,
+            pipelined=pipelined,
         )
         self.held = statement
         try:
@@ -598,6 +608,8 @@ class Connection:
             self._client.write(framer.data if complete == len(framer.data) else framer.data[:complete])
 
     def _note(self, kind: int, raw: bytes) -> None:
+        while self._expected and self._expected[0].kind == "c":
+            self._expected.popleft()  # nothing was copied: the server took no notice
         head = self._expected[0] if self._expected else None
         running = self._running
         match chr(kind):
@@ -638,8 +650,10 @@ class Connection:
                 self._note_result(chr(kind), raw, head, running)
             case "G" | "W":  # CopyInResponse, CopyBothResponse
                 self._copying = True
-                while len(self._expected) > 1 and self._expected[1].kind == "S":
-                    del self._expected[1]  # the server reads and ignores it while it copies
+                while len(self._expected) > 1 and self._expected[1].kind in "Sc" and self._copying:
+                    # The server reads and ignores a Sync while it copies.
+                    self._copying = self._expected[1].kind != "c"
+                    del self._expected[1]
             case "E":
                 self._note_error(raw, head)
             case "Z":
