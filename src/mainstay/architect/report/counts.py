@@ -43,7 +43,7 @@ def facts(report: Report) -> list[str]:
     if report.problems:
         said.append(counted(len(report.problems), "problem"))
     for name, figure in report.statistics.items():
-        if name != "seconds" and figure == int(figure):
+        if not name.endswith("seconds") and figure == int(figure):
             plain = line(name.replace("_", " "))
             said.append(counted(figure, plain.removesuffix("s"), plain))
     if "seconds" in report.statistics:

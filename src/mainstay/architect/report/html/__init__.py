@@ -22,7 +22,7 @@ from mainstay.architect.report.html.chart import chart
 from mainstay.architect.report.html.compare import Comparison, compare
 from mainstay.architect.report.html.diagram import diagram
 from mainstay.architect.report.html.outcomes import Table, outcomes
-from mainstay.architect.report.html.prose import prose
+from mainstay.architect.report.html.prose import prose, sentence
 from mainstay.architect.report.source import Line, dedent, excerpt
 from mainstay.architect.report.text import line, visible
 
@@ -162,6 +162,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_finalize,
     )
+    environment.filters["sentence"] = sentence
     return environment
 
 

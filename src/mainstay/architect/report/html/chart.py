@@ -36,10 +36,12 @@ def chart(measurements: list[Measurement]) -> Markup:
         if previous is None or x(point.rows) - previous > 26:
             previous = x(point.rows)
             parts.append(element("text", str(point.rows), x=previous, y=y(0) + 17, class_="tick"))
-    for count in (most_count, most_count / 2):
-        if count == int(count):
-            parts.append(element("line", x1=LEFT, y1=y(count), x2=WIDTH - RIGHT, y2=y(count), class_="grid"))
-            parts.append(element("text", str(int(count)), x=LEFT - 8, y=y(count) + 4, class_="tick end"))
+    level = None
+    for count in sorted({point.count for point in points}, reverse=True):
+        if level is None or y(count) - level > 18:
+            level = y(count)
+            parts.append(element("line", x1=LEFT, y1=level, x2=WIDTH - RIGHT, y2=level, class_="grid"))
+            parts.append(element("text", str(count), x=LEFT - 8, y=level + 4, class_="tick end"))
     line = " ".join(f"{x(point.rows):.1f},{y(point.count):.1f}" for point in points)
     parts.append(element("polyline", points=line, class_="curve"))
     for point in points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -42,8 +43,16 @@ def compare(sharp: str, safe: str) -> Comparison | None:
         return None
     left, right = sharp.rstrip().split("\n"), safe.rstrip().split("\n")
     left_code, right_code = colored(sharp), colored(safe)
+    left_head, right_head = _imports(sharp), _imports(safe)
     columns = Comparison([], [])
-    opcodes = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+    if left_head or right_head:
+        columns.sharp.append(_folded(f"imports, {counted(left_head, 'line')}"))
+        columns.safe.append(_folded(f"imports, {counted(right_head, 'line')}"))
+    matcher = SequenceMatcher(None, left[left_head:], right[right_head:], autojunk=False)
+    opcodes = [
+        (tag, i + left_head, i_end + left_head, j + right_head, j_end + right_head)
+        for tag, i, i_end, j, j_end in matcher.get_opcodes()
+    ]
     for position, (tag, i, i_end, j, j_end) in enumerate(opcodes):
         if tag == "equal":
             kept = _kept(i_end - i, first=position == 0, last=position == len(opcodes) - 1)
@@ -75,14 +84,33 @@ def _kept(count: int, *, first: bool, last: bool) -> set[int]:
     head = set() if first else set(range(min(AROUND, count)))
     tail = set() if last else set(range(max(count - AROUND, 0), count))
     kept = head | tail
-    return set(range(count)) if count - len(kept) <= 1 else kept
+    return set(range(count)) if count - len(kept) <= 3 else kept
 
 
 def _fold(columns: Comparison, lines: int) -> None:
     if lines:
-        row = CodeLine(0, Markup("⋯ ") + counted(lines, "equal line"), "fold")
+        row = _folded(counted(lines, "equal line"))
         columns.sharp.append(row)
         columns.safe.append(row)
+
+
+def _folded(said: str) -> CodeLine:
+    return CodeLine(0, Markup("⋯ ") + said, "fold")
+
+
+def _imports(source: str) -> int:
+    """How many lines the docstring and the imports at the top take; they differ and say little."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return 0
+    last = 0
+    for statement in body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            last = statement.end_lineno or 0
+        elif not isinstance(statement, ast.Expr):
+            break
+    return last
 
 
 def _side(index: int, end: int, code: list[Markup]) -> CodeLine:

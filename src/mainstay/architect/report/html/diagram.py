@@ -18,7 +18,7 @@ from mainstay.architect.report.html.statement import note, rows
 from mainstay.architect.report.html.svg import element
 from mainstay.architect.report.text import counted, line, short
 
-MARGIN = 74
+MARGIN = 92
 """Room for the time, left of the first lane."""
 NEAR, FAR = 280, 420
 """Least and most between two lanes."""

@@ -1,4 +1,4 @@
-"""Pages of the manual as markup. Raw HTML and pictures in a page are not passed on."""
+"""Pages and sentences of the manual as markup. Raw HTML and pictures in a page are not passed on."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def prose(markdown: str) -> Markup:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + BELOW, 6)}"
     return Markup(parser.renderer.render(tokens, parser.options, {}))
+
+
+def sentence(text: str) -> Markup:
+    """A sentence in which backticks mean code and nothing else means anything."""
+    return Markup(MarkdownIt("zero").enable("backticks").renderInline(visible(text)))

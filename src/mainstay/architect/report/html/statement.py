@@ -11,6 +11,7 @@ from mainstay.architect.report.text import line, short
 _COLUMNS = re.compile(r"^(SELECT(?: DISTINCT)?) (?!\*).{9,}? (FROM\b)", re.IGNORECASE)
 _INSERTED = re.compile(r"^(INSERT INTO \S+) \([^()]{9,}\) (VALUES\b)", re.IGNORECASE)
 _RETURNED = re.compile(r"( RETURNING) .{9,}$", re.IGNORECASE)
+_CAST = re.compile(r"(\$\d+)::\w+")
 _PARAMETER = re.compile(r"\$(\d+)(?:::[\w ]+?(?=\W|$))?")
 
 
@@ -22,7 +23,7 @@ def brief(event: Event, most: int) -> str:
     """
     if event.kind != "statement":
         return short(event.text, most)
-    text = line(event.text)
+    text = line(event.text).rstrip(" ;")
     if event.target:
         table = re.escape(event.target)
         text = re.sub(rf'(?:"{table}"|\b{table})\.', "", text)
@@ -45,7 +46,7 @@ def rows(event: Event, most: int) -> list[str]:
 
 def note(event: Event) -> str:
     """What an event that is no arrow is called: ``held before UPDATE …``, ``goes on with UPDATE …``."""
-    text = line(event.text)
+    text = _CAST.sub(r"\1", line(event.text))
     match event.kind:
         case "reply" if event.result and not text.startswith(event.result):
             return f"{event.result} {text}"
