@@ -154,10 +154,10 @@ def refuse(document: Document, where: Where, message: str) -> MainstayError:
     return MainstayError(f"{document.file}:{line}:{column}: {message}")
 
 
-def relative(path: Path) -> str:
-    """The path from the working directory with forward slashes, or as it is where it lies elsewhere."""
+def relative(path: Path, root: Path | None = None) -> str:
+    """The path from `root` (default: the working directory) with forward slashes; as it is where it lies elsewhere."""
     try:
-        return path.resolve().relative_to(Path.cwd()).as_posix()
+        return path.resolve().relative_to((root or Path.cwd()).resolve()).as_posix()
     except ValueError:
         return path.as_posix()
 

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from mainstay.architect.diagnose.snapshot import (
     take_snapshot,
 )
 from mainstay.architect.diagnose.statements import Reader
+from mainstay.architect.document import relative
 from mainstay.architect.errors import MainstayError
 from mainstay.architect.findings import Event, Location
 
@@ -116,6 +117,8 @@ class Laboratory:
     racing: float = 0.0
     """Seconds spent in schedules, and in the serial runs they are compared with."""
     deadline: float = 0.0
+    root: Path = Path()
+    """Where the files of locations are named from."""
     cache: dict[Any, Any] = field(default_factory=dict)
     """What experiments have found out and others may use."""
     _clone: asyncio.Task[Database] | None = None
@@ -156,18 +159,18 @@ class Laboratory:
             for table in self.schema.tables.values()
         }
 
-    async def _take_clone(self) -> Database:
-        """A fresh clone; the next one is already made while the run works in this one."""
-        task, self._clone = self._clone, None
-        database = await (task or self.postgres.create(self.template))
-        self._clone = asyncio.create_task(self.postgres.create(self.template))
-        return database
+    async def _next_clone(self, old: Database | None) -> Database:
+        """Make the clone for the next run, then drop that of the run before: both while a run works in its own."""
+        clone = await self.postgres.create(self.template)
+        if old is not None:
+            await self.postgres.drop(old)
+        return clone
 
     async def reset(
         self, stride: int = 0, grow: Callable[[psycopg.AsyncConnection[Any]], Any] | None = None
     ) -> None:
         """Move everything to a fresh clone. `grow` may change it before the service sees it."""
-        database = await self._take_clone()
+        database = await (self._clone or self.postgres.create(self.template))
         if stride or grow is not None:
             async with await self.postgres.connect(database) as connection:
                 if stride:
@@ -179,9 +182,8 @@ class Laboratory:
             station.outside.reset()
             station.client.forget()
         await asyncio.gather(*(station.proxy.attach(database) for station in self.stations.values()))
-        if self._present is not None:
-            await self.postgres.drop(self._present)
-        self._present = database
+        old, self._present = self._present, database
+        self._clone = asyncio.create_task(self._next_clone(old))
         if self.scenario.service.restart == "each":
             for station in self.stations.values():
                 await station.service.stop()
@@ -223,8 +225,9 @@ class Laboratory:
                 {actor: station.proxy for actor, station in self.stations.items()},
                 self.reader,
                 plan,
-                {actor: self._line(name) for actor, name in cast.items()},
+                {actor: self.line(name) for actor, name in cast.items()},
                 settle=settle,
+                place=self.code,
                 locks=(lambda pids: _held_locks(connection, pids)) if locks else None,
             )
             for station in self.stations.values():
@@ -326,14 +329,20 @@ class Laboratory:
             )
         return reply
 
-    def _line(self, name: str) -> str:
+    def line(self, name: str) -> str:
+        """A request as a reader knows it: ``POST /orders {"product": 1}``."""
         request = self.scenario.requests[name]
         body = request.content if request.content is not None else request.form or request.body
         return f"{request.send} {shorten(body)}".strip()
 
     def location(self, name: str) -> Location:
         """Where a request stands in the scenario."""
-        return self.scenario.places.get(name) or Location(self.scenario.name, 1)
+        place = self.scenario.places.get(name) or Location(f"{self.scenario.name}.yaml", 1)
+        return replace(place, file=relative(self.scenario.base / Path(place.file).name, self.root))
+
+    def code(self, location: Location) -> Location:
+        """A line that the probe saw, with its file named from the root."""
+        return replace(location, file=relative(self.scenario.directory / location.file, self.root))
 
     async def broken_invariants(self) -> list[str]:
         """The scenario's invariants that do not hold in the present database, with the first row that breaks each."""
@@ -363,6 +372,7 @@ async def laboratory(
     database_url: str | None,
     budget: Budget,
     progress: Progress,
+    root: Path | None = None,
 ) -> AsyncIterator[Laboratory]:
     """Set up a laboratory, and take all of it down at the end, however that comes."""
     words = command or scenario.service.command
@@ -393,6 +403,7 @@ async def laboratory(
             template,
             shared,
             deadline=time.monotonic() + budget.seconds,
+            root=(root or scenario.base).resolve(),
         )
         await _set_up(lab)
         try:

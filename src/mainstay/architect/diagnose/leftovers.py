@@ -1,8 +1,8 @@
 """What a laboratory that was killed (SIGKILL, power, out of memory) leaves behind, and how the next one finds it.
 
-Each process that runs a laboratory has one folder in the temporary directory and holds a lock on a file in
-it. The kernel lets go of the lock when the process dies, however it dies; so a folder whose lock can be
-had belongs to nobody, and the processes that are written down in it are stopped and the folder removed.
+Each process that runs a laboratory has one folder, in memory or in the temporary directory, and holds a lock
+on a file in it. The kernel lets go of the lock when the process dies, however it dies; so a folder whose lock
+can be had belongs to nobody, and the processes that are written down in it are stopped and the folder removed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import psutil
 
 PREFIX = "mainstay-lab-"
 
+ROOM = 2 << 30
+"""Bytes that must be free in memory for a lair to be put there."""
+
 _open: list[Lair] = []
 
 
@@ -28,7 +31,7 @@ class Lair:
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(6)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{self.token}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{self.token}-", dir=_places()[0]))
         self._lock = os.open(self.folder / "alive", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         _open.append(self)
@@ -61,7 +64,7 @@ def sweep() -> int:
     Safe beside living laboratories: theirs are locked.
     """
     swept = 0
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in (found for place in _places() for found in place.glob(f"{PREFIX}*")):
         try:
             lock = os.open(folder / "alive", os.O_RDWR)
         except OSError:
@@ -77,6 +80,17 @@ def sweep() -> int:
         finally:
             os.close(lock)
     return swept
+
+
+def _places() -> list[Path]:
+    """Where lairs may be, the best first: memory, where there is plenty. A clone is hundreds of small files, and
+    twenty times quicker there than on a busy disk."""
+    places = [Path(tempfile.gettempdir())]
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK):
+        roomy = shutil.disk_usage(memory).free >= ROOM
+        places.insert(0 if roomy and "TMPDIR" not in os.environ else 1, memory)
+    return places
 
 
 def _stop_all(folder: Path) -> None:

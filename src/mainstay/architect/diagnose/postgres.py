@@ -37,6 +37,8 @@ synchronous_commit = off
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
+min_wal_size = 32MB
+max_wal_size = 128MB
 max_connections = 300
 autovacuum = off
 jit = off
@@ -111,7 +113,8 @@ class Postgres:
         """
         try:
             parameters = conninfo_to_dict(re.sub(r"^(postgres(?:ql)?)\+\w+:", r"\1:", url))
-        except psycopg.Error as error:
+            int(str(parameters.get("port", 5432)).split(",")[0])
+        except (psycopg.Error, ValueError) as error:
             raise MainstayError(
                 f"--database-url {url!r} is not an address of PostgreSQL ({_first_line(error)}); "
                 "write it as postgresql://user:password@host:5432/postgres."
@@ -129,14 +132,13 @@ class Postgres:
         return postgres
 
     async def _open(self) -> None:
-        self._maintenance = await self._session(str(self.parameters["dbname"]))
+        # This one session is the sign of life: it is idle, so that PostgreSQL ends it when we are killed.
+        self._maintenance = await self._session(str(self.parameters["dbname"]), f"mainstay_lab_{self.token}")
         self._watch = await self._session(str(self.parameters["dbname"]))
         self.version = self._maintenance.info.server_version // 10000
 
-    async def _session(self, database: str) -> psycopg.AsyncConnection[Any]:
-        conninfo = make_conninfo(
-            **{**self.parameters, "dbname": database, "application_name": f"mainstay_lab_{self.token}"}
-        )
+    async def _session(self, database: str, name: str = "mainstay") -> psycopg.AsyncConnection[Any]:
+        conninfo = make_conninfo(**{**self.parameters, "dbname": database, "application_name": name})
         try:
             return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
         except psycopg.Error as error:

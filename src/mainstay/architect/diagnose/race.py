@@ -9,6 +9,7 @@ them is tried. Then come schedules with two switches, as far as the budget reach
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,12 @@ from typing import Any
 
 from mainstay.architect.diagnose.laboratory import Laboratory, Run
 from mainstay.architect.diagnose.oracle import Judged, Judgement, Mask, Oracle, differences, judge, told
+from mainstay.architect.diagnose.proof import Replay
 from mainstay.architect.diagnose.scheduler import Plan, Point, Trace, Undecided
 from mainstay.architect.diagnose.statements import conflicts
 from mainstay.architect.effects import Kind
-from mainstay.architect.findings import Event, Location, Outcome, Step
+from mainstay.architect.errors import MainstayError
+from mainstay.architect.findings import Event, Location, Outcome, Step, Witness
 
 MOST_PAIRS_OF_SWITCHES = 12
 """Schedules with two switches that are tried for a pair of requests, the likeliest first."""
@@ -349,7 +352,7 @@ def tell(race: Race, plan: Plan, run: Run, observed: Judged, broken: Sequence[st
         replace(event, marked=any(trace is not None and trace.event == at for trace in (early, late)))
         for at, event in enumerate(run.events)
     ]
-    lines = {actor: race.lab._line(race.cast[actor]) for actor in race.actors}
+    lines = {actor: race.lab.line(race.cast[actor]) for actor in race.actors}
     argument = [f"{actor} sends {lines[actor]}." for actor in race.actors]
     if early is not None:
         argument.append(f"{held} reads {early.meaning.target}: {_seen(early, run)}.")
@@ -491,3 +494,51 @@ def from_schedule(schedule: dict[str, Any]) -> tuple[dict[str, str], Plan]:
         Point(leg["actor"], leg["shape"], leg["occurrence"], leg["number"]) for leg in schedule["legs"]
     )
     return dict(schedule["cast"]), Plan(tuple(schedule["then"]), legs)
+
+
+async def rerun(lab: Laboratory, witness: Witness) -> Replay:
+    """Run a race's witness again: serial orders and schedule anew. Raises `MainstayError` where it cannot be judged."""
+    cast, plan = from_schedule(witness.schedule)
+    unknown = (set(cast) | set(plan.then)) - set(lab.actors) or set(
+        cast.values()
+    ) - lab.scenario.requests.keys()
+    if unknown or len(cast) != len(lab.actors):
+        raise MainstayError(
+            "the witness's schedule does not fit its scenario; run diagnose again for a new witness"
+        )
+    race = Race(lab, *(cast[actor] for actor in lab.actors))
+    try:
+        for actor in lab.actors:
+            await lab.alone(cast[actor], actor)
+        await race.run_serial()
+        run, observed, judgement = await race.run_plan(plan)
+        broken = await lab.broken_invariants() if lab.scenario.invariants else []
+        if judgement.fits is not None and not broken:
+            return Replay(
+                False, False, [f"The same schedule now ends as a serial order does: {judgement.fits}."]
+            )
+        # As when it was first proven: a clock must not be what makes the difference.
+        await asyncio.sleep(max(0.0, race._since + APART - time.monotonic()))
+        await race.run_serial(*(order for order in race.groups if len(order) < 2))
+        observed, judgement = await race.judge(run)
+        if judgement.fits is not None and not broken:
+            return Replay(
+                False, False, [f"The same schedule now ends as a serial order does: {judgement.fits}."]
+            )
+    except Undecided as reason:
+        raise MainstayError(f"the witness cannot be judged again: {reason}") from None
+    story = tell(race, plan, run, observed, broken)
+    then = witness.observed
+    same = then is not None and (story.observed.replies, story.observed.outside, _rows(story.observed)) == (
+        then.replies,
+        then.outside,
+        _rows(then),
+    )
+    return Replay(True, same, story.argument)
+
+
+def _rows(outcome: Outcome) -> dict[str, list[str]]:
+    return {
+        table: sorted(json.dumps(row, sort_keys=True) for row in rows)
+        for table, rows in outcome.tables.items()
+    }

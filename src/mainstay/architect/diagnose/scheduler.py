@@ -80,6 +80,8 @@ class Trace:
     function: str
     before: str
     """Transaction status before: ``I`` idle, ``T`` open, ``E`` failed."""
+    pipelined: bool = False
+    """Sent before the answer of the one before it had come: it did not cost the client a wait of its own."""
     after: str = ""
     rows: int | None = None
     sqlstate: str = ""
@@ -130,6 +132,7 @@ class Conductor:
         *,
         settle: float = 0.0,
         locks: Callable[[Sequence[int]], Awaitable[list[str]]] | None = None,
+        place: Callable[[Location], Location] = lambda location: location,
     ) -> None:
         self.plan = plan
         self.events: list[Event] = []
@@ -144,6 +147,7 @@ class Conductor:
         self._requests = requests
         self._settle = settle
         self._locks = locks
+        self._place = place
         self._leg = 0
         self._favoured: list[str] = []
         self._turn: str | None = None
@@ -423,9 +427,10 @@ class Conductor:
             self._reader.read(sql),
             s.connection,
             tuple(s.parameters),
-            location,
+            self._place(location) if location else None,
             function,
             s.status_before,
+            s.pipelined,
         )
         traces.append(trace)
         return trace
