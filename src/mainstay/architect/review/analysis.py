@@ -23,6 +23,8 @@ class Match:
     """The function that the finding is about."""
     severity: Severity | None = None
     """Where it differs from the edge's."""
+    function: str = ""
+    """The id of the function, where `validate` still needs it."""
 
 
 class Validation(Protocol):
@@ -68,6 +70,7 @@ class Analysis:
         self.functions = program.functions
         self._reached: dict[str, tuple[Reached, ...]] = {}
         self._kinds: dict[str, frozenset[Kind]] = {}
+        self._locks: dict[str, bool] = {}
         self._callers: dict[str, list[tuple[str, Invoke]]] | None = None
 
     def printed(self) -> Iterator[Function]:
@@ -142,6 +145,28 @@ class Analysis:
         found = tuple(best.values())[:MOST]
         self._reached[name] = found
         return found
+
+    def takes_lock(self, name: str) -> bool:
+        """Whether a function takes a lock that is still held when it returns."""
+        known = self._locks.get(name)
+        if known is not None:
+            return known
+        self._locks[name] = False  # cuts circles
+        function = self.functions.get(name)
+        if function is None or not self.kinds(name) & {Kind.READ, Kind.LOCK}:
+            return False
+        for item, scopes in self.straight(function.tree):
+            if set(scopes) & {"transaction", "session", "thread", "after-commit", "lock"}:
+                continue
+            taken = (
+                item.effect.kind is Kind.LOCK or "locks-rows" in item.traits
+                if type(item) is Do
+                else type(item) is Invoke and any(self.takes_lock(called) for called in item.functions)
+            )
+            if taken:
+                self._locks[name] = True
+                return True
+        return False
 
     @staticmethod
     def _keep(best: dict[object, Reached], one: Reached) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from mainstay.architect.findings import Problem
 from mainstay.architect.review.facts import FACTS_VERSION, Facts
-from mainstay.architect.review.python import LARGEST_FILE, Unreadable, read_facts
+from mainstay.architect.review.python import LARGEST_FILE, Unreadable, read_facts, too_large
 
 VERSION = f"{FACTS_VERSION}-{sys.version_info[0]}.{sys.version_info[1]}-{marshal.version}"
 BATCH = 40
@@ -44,9 +44,7 @@ def digests(sources: Sequence[Source]) -> None:
         try:
             size = os.stat(source.path).st_size
             if size > LARGEST_FILE:
-                source.problem = Problem(
-                    source.name, f"skipped: {size // 1_000_000} MB is more than review reads in one file"
-                )
+                source.problem = Problem(source.name, too_large(size))
                 continue
             source.digest = hashlib.blake2b(source.path.read_bytes(), digest_size=16).hexdigest()
         except OSError as error:

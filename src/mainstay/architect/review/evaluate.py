@@ -334,6 +334,8 @@ class Body:
         if models is None or "new" in base.t[2]:
             return
         traits = {f"set:{target[2]}", "row"}
+        if expression and expression[0] in (f.ITEMS, f.DICT) and not expression[1]:
+            traits.add("default")
         if value.t and (value.t[0] in ("col", "cond") or value.t[:2] == ("lib", "Expression")):
             traits.add("in-database")
         if target[1][0] == f.NAME:
@@ -601,6 +603,11 @@ class Body:
     ) -> tuple[list[str], Value, list[Tree]]:
         """Scopes that ``with value`` opens, what ``as`` gives, and what runs at the end."""
         t = value.t
+        if t is None or t[0] not in ("ctx", "lib", "manager"):
+            # A lock by its name: of a cache, a file, a thread. What it protects is not looked into.
+            named = last_name(expression) if expression else ""
+            if re.search(r"(^|_)(lock|mutex)s?(_|$|ed)|Lock$", named):
+                return ["lock"], Value(t, value.o), []
         if t is None:
             return [], Value(None, value.o), []
         if t[0] == "ctx":
@@ -1115,7 +1122,7 @@ class Body:
         if relation.kind == "many" and models.many != "rows":
             extra = {"related", *(("prefetched",) if loaded else ())}
             if relation.back:
-                extra.add(f"loads:{relation.back}")
+                extra |= {f"loads:{relation.back}", f"back:{relation.back}"}
             target = relation.target or None
             manager = None
             if target:
@@ -1125,7 +1132,7 @@ class Body:
         where = self.place(place)
         inner: Type = None
         if relation.target:
-            extra_loads = {f"loads:{relation.back}"} if relation.back else set()
+            extra_loads = {f"loads:{relation.back}", f"back:{relation.back}"} if relation.back else set()
             inner = ("obj", relation.target, kept | extra_loads)
         if not loaded and "async" not in traits:
             words = {"lazy", f"relation:{relation.name}", *(("known",) if "known" in traits else ())}
@@ -1140,6 +1147,9 @@ class Body:
             origins = base.o | {read}
         else:
             origins = base.o
+        if f"back:{relation.name}" in traits:
+            # Back to the row whose relation is walked: the same one in every turn.
+            origins = frozenset(o for o in origins if o.loop is None)
         return Value(("list", inner) if relation.kind == "many" else inner, origins)
 
     # -------------------------------------------------------------------------------------------- calls
@@ -1697,7 +1707,7 @@ class Body:
             if kind is Kind.READ or (kind is Kind.WRITE and gives in ("scalar", "pair", "fetched", "row")):
                 words = frozenset(
                     x for x in traits
-                    if x in ("one", "locks-rows", "presence", "columns", "limited", "lazy", "serializable")
+                    if x in ("one", "locks-rows", "may-lock", "presence", "total", "columns", "limited", "lazy", "serializable")
                     or x.startswith(("where:", "reads:"))
                 )  # fmt: skip
                 if kind is Kind.WRITE:
@@ -1729,7 +1739,7 @@ class Body:
                 return Value(inner if gives == "row" else ("list", inner), origins)
             row: Type = None
             if model in self.program.classes:
-                kept = {x for x in traits if x.startswith("loads:")} | {"known"}
+                kept = {x for x in traits if x.startswith(("loads:", "back:"))} | {"known"}
                 if t and t[0] == "lib" and t[1].startswith("Async"):
                     kept.add("async")
                 if "async" in traits:
@@ -1815,6 +1825,8 @@ class Body:
             if name in ("defaults", "**"):
                 continue
             traits.add(f"set:{name}")
+            if not value.o and value.t and value.t[0] in ("str", "const"):
+                traits.add("constant")
             if value.t and (value.t[0] in ("col", "cond") or value.t[:2] == ("lib", "Expression")):
                 traits.add("in-database")
 
@@ -2015,7 +2027,7 @@ def _join(values: list[Value]) -> Value:
             if best[0] == "obj" and best[1] == t[1]:
                 best = ("obj", best[1], best[2] | t[2])
             elif best[0] == "lib" and best[1] == t[1]:
-                best = ("lib", best[1], best[2] or t[2], best[3] | t[3], best[4] or t[4])
+                best = ("lib", best[1], best[2] or t[2], _either(best[3], t[3]), best[4] or t[4])
             elif (
                 best[0] == "list"
                 and best[1]
@@ -2025,6 +2037,13 @@ def _join(values: list[Value]) -> Value:
             ):
                 best = ("list", ("obj", best[1][1], best[1][2] | t[1][2]))
     return Value(best, _origins(values))
+
+
+def _either(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """Traits of a query built in one of two ways. What only one of them locks, it may lock."""
+    if ("locks-rows" in one) != ("locks-rows" in other):
+        return ((one | other) - {"locks-rows"}) | {"may-lock"}
+    return one | other
 
 
 def _is_batch(target: Facts) -> bool:

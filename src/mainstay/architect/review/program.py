@@ -598,17 +598,15 @@ class Program:
         found: set[frozenset[str]] = set()
         if klass is None:
             return found
+        keys: set[str] = set()
         for one in self.ancestry(klass)[0]:
             for name, (value, _, _) in one.attributes.items():
                 if value and value[0] == CALL:
                     keywords = dict(value[3])
-                    if keywords.get("unique") == (CONST, True) or keywords.get("primary_key") == (
-                        CONST,
-                        True,
-                    ):
+                    if keywords.get("unique") == (CONST, True) or _last_name(value[1]) == "OneToOneField":
                         found.add(frozenset([name]))
-                    if _last_name(value[1]) in ("OneToOneField",):
-                        found.add(frozenset([name]))
+                    if keywords.get("primary_key") == (CONST, True):
+                        keys.add(name)
                 if name in ("__table_args__", "unique_together"):
                     found |= _unique_in(value)
             meta = one.nested.get("Meta")
@@ -616,6 +614,8 @@ class Program:
                 for name, (value, _, _) in self.classes[meta].attributes.items():
                     if name in ("unique_together", "constraints"):
                         found |= _unique_in(value)
+        if keys:
+            found.add(frozenset(keys))
         return found
 
     def body(self, function: Function) -> Facts:
@@ -679,7 +679,9 @@ def _unique_in(value: Facts) -> set[frozenset[str]]:
             found |= _unique_in(item)
     elif value[0] == CALL:
         last, keywords = _last_name(value[1]), dict(value[3])
-        if last == "UniqueConstraint" or (last == "Index" and keywords.get("unique") == (CONST, True)):
+        if last in ("UniqueConstraint", "PrimaryKeyConstraint") or (
+            last == "Index" and keywords.get("unique") == (CONST, True)
+        ):
             fields = keywords.get("fields")
             source = fields[1] if fields and fields[0] == ITEMS else value[2][1 if last == "Index" else 0 :]
             names = set()

@@ -50,8 +50,10 @@ from mainstay.architect.review.facts import (
 
 LONGEST_TEXT = 4000
 """String constants longer than this many characters are cut: no statement worth reading is longer."""
-LARGEST_FILE = 8_000_000
+LARGEST_FILE = 2_000_000
 """Files of more bytes are data in disguise."""
+LONGEST_LINE = 100_000
+"""So are lines of more bytes; a syntax tree of them would take a gigabyte."""
 
 
 class Unreadable(Exception):
@@ -65,7 +67,10 @@ class Unreadable(Exception):
 def read_facts(data: bytes) -> Facts:
     """Facts of one module. Raises `Unreadable` for anything that is not Python of this version or older."""
     if len(data) > LARGEST_FILE:
-        raise Unreadable(f"skipped: {len(data) // 1_000_000} MB is more than review reads in one file")
+        raise Unreadable(too_large(len(data)))
+    longest = max(map(len, data.splitlines()), default=0)
+    if longest > LONGEST_LINE:
+        raise Unreadable(f"skipped: a line of {longest:,} bytes is data, not source")
     if b"\0" in data:
         raise Unreadable("skipped: contains NUL bytes, so it is not Python source")
     try:
@@ -88,6 +93,11 @@ def read_facts(data: bytes) -> Facts:
         return _Reader(text).module(tree, lines)
     except (RecursionError, ValueError):  # ValueError: deeper than marshal writes
         raise Unreadable("skipped: nested more deeply than review follows") from None
+
+
+def too_large(size: int) -> str:
+    """What is said of a file of more than `LARGEST_FILE` bytes."""
+    return f"skipped: {size / 1_000_000:.1f} MB is more than review reads in one file"
 
 
 def _first_line(error: object) -> str:

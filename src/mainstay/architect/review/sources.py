@@ -103,10 +103,12 @@ def _walk(
 
 
 def _relative(path: Path, root: Path) -> str:
+    """The path from the root, with forward slashes, safe to print."""
     try:
-        return path.relative_to(root).as_posix()
+        name = path.relative_to(root).as_posix()
     except ValueError:
-        return Path(os.path.relpath(path, root)).as_posix()
+        name = Path(os.path.relpath(path, root)).as_posix()
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def is_quiet(name: str) -> bool:

@@ -87,6 +87,8 @@ def _details(text: str, word: str) -> tuple[str, set[str]]:
         for assignment in target.expressions:
             if isinstance(assignment, e.EQ):
                 columns.add(f"set:{assignment.this.name}")
+                if isinstance(assignment.expression, e.Literal):
+                    columns.add("constant")
                 if any(c.name == assignment.this.name for c in assignment.expression.find_all(e.Column)):
                     columns.add("in-database")
     elif isinstance(target, e.Select):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mainstay.architect.effects import (
     Attempt,
@@ -59,16 +59,44 @@ class _Act:
 
 
 def validate(analysis: Analysis) -> Iterator[Match]:
-    """All writes that rest on a read which may be out of date by then."""
+    """All writes that rest on a read which may be out of date by then; one finding a write."""
     acts: dict[str, list[_Act]] = {}
     for function in list(analysis.functions.values()):
-        if analysis.kinds(function.id) & {Kind.WRITE}:
+        if Kind.WRITE in analysis.kinds(function.id):
             _acts(analysis, function.id, acts)
-    for function in analysis.printed():
+    found: list[Match] = []
+    calls: dict[str, list[tuple[str, bool]]] = {}
+    for function in list(analysis.functions.values()):
         if Kind.WRITE in analysis.kinds(function.id):
             walk = _Walk(analysis, function, acts)
             walk.tree(function.tree, ())
-            yield from walk.matches()
+            for called, locked in walk.called:
+                calls.setdefault(called, []).append((function.id, locked))
+            if not function.module.quiet:
+                found.extend(walk.matches())
+    order = list(Verdict)
+    best: dict[Location, Match] = {}
+    for match in found:
+        if _all_locked(match.function, calls, set()):
+            continue
+        written = match.path[-1].location
+        old = best.get(written)
+        if old is None or (order.index(match.verdict), len(match.path)) < (
+            order.index(old.verdict),
+            len(old.path),
+        ):
+            best[written] = match
+    yield from best.values()
+
+
+def _all_locked(function: str, calls: dict[str, list[tuple[str, bool]]], seen: set[str]) -> bool:
+    """Whether every caller holds a lock when it calls `function`."""
+    if function in seen or len(seen) > 50:
+        return False
+    callers = calls.get(function, [])
+    return bool(callers) and all(
+        locked or _all_locked(name, calls, seen | {function}) for name, locked in callers
+    )
 
 
 def _acts(analysis: Analysis, name: str, acts: dict[str, list[_Act]]) -> list[_Act]:
@@ -97,6 +125,9 @@ class _Walk:
             tuple[Origin, Location, Do, str, tuple[tuple[str, Location, str], ...], Verdict, str]
         ] = []
         self.handed: list[_Act] = []
+        self.inserted: set[str] | None = None
+        self.called: list[tuple[str, bool]] = []
+        """Functions called, and whether a lock was held."""
 
     def tree(self, tree: Tree, decisions: tuple[_Decision, ...]) -> tuple[_Decision, ...]:
         """Decisions in force after `tree`."""
@@ -107,7 +138,7 @@ class _Walk:
         if isinstance(tree, Do):
             return self.do(tree, decisions)
         if isinstance(tree, Invoke):
-            self.invoke(tree, decisions)
+            self.invoke(tree)
             return decisions
         if isinstance(tree, Branch):
             on = frozenset(o for o in tree.on if o.read is not None or o.parameter >= 0)
@@ -178,11 +209,19 @@ class _Walk:
                     _Act(origin.parameter, origin.field, decision.location, do, self.function.id, ())
                 )
             return
-        if origin.read is None or origin.traits & {"locks-rows", "serializable", "outcome", "many"}:
+        if origin.read is None or origin.traits & {
+            "locks-rows",
+            "may-lock",
+            "serializable",
+            "outcome",
+            "many",
+        }:
             return
         if not origin.target or origin.target != do.effect.target:
             return
         verdict = self.verdict(origin, do, sets)
+        if verdict is Verdict.LIKELY and "total" in origin.traits and not decision.refuses:
+            verdict = Verdict.POSSIBLE
         if verdict is Verdict.LIKELY and "insert" not in do.traits and not self.relies(origin, decision, do):
             verdict = Verdict.POSSIBLE
         if verdict is Verdict.LIKELY and not self.is_column(origin):
@@ -191,17 +230,38 @@ class _Walk:
             self.found.append((origin, decision.location, do, self.function.id, (), verdict, origin.field))
 
     def relies(self, origin: Origin, decision: _Decision, do: Do) -> bool:
-        """Whether a change in between would be lost or would break what was decided.
+        """Whether a change in between would be lost, or would break what was decided.
 
-        ``if row.x != x: row.x = x`` ends the same whoever comes first. It is another thing where the new value
-        is worked out from the old one, where the decision refuses, or where more than the row hangs on it.
+        A new value that is worked out from the old one loses what came between. A constant, such as the next
+        status, ends the same whoever comes first, unless the decision refuses and more than the row hangs on
+        it. A value from elsewhere (``if row.x != x: row.x = x``) has little to do with the decision.
         """
-        if decision.refuses or decision.matters:
+        if "default" in do.traits:
+            return False  # an empty list or mapping where there was none
+        same = [o for o in do.uses if (o.read, o.parameter) == (origin.read, origin.parameter)]
+        if any(o.field == origin.field for o in same if o.field) or "in-database" in do.traits:
+            return decision.refuses or decision.matters or "row" in do.traits
+        if "row" in do.traits:
+            constant = not any(o for o in do.uses if o.loop is None and (o.field or o not in same))
+        else:
+            constant = "constant" in do.traits
+        return constant and (decision.matters or (decision.refuses and self.does_more({do.effect.target})))
+
+    def does_more(self, targets: set[str]) -> bool:
+        """Whether the function does anything for good besides writing to `targets`."""
+        if self.analysis.kinds(self.function.id) & {Kind.CALL, Kind.SEND}:
             return True
-        return any(
-            o.field == origin.field and (o.read, o.parameter) == (origin.read, origin.parameter)
-            for o in do.uses
-        )
+        if self.inserted is None:
+            own = {
+                i.effect.target
+                for i in walk(self.function.tree)
+                if isinstance(i, Do) and "insert" in i.traits
+            }
+            below = {
+                r.do.effect.target for r in self.analysis.reached(self.function.id) if "insert" in r.do.traits
+            }
+            self.inserted = own | below
+        return bool(self.inserted - targets)
 
     def is_column(self, origin: Origin) -> bool:
         """Whether the attribute that was looked at is in the database at all."""
@@ -216,6 +276,7 @@ class _Walk:
             (origin.read is not None and o.read == origin.read)
             or (origin.parameter >= 0 and o.parameter == origin.parameter)
             for o in do.uses
+            if not o.field  # the row itself, not something read from it
         )
 
     def verdict(self, origin: Origin, do: Do, sets: set[str]) -> Verdict | None:
@@ -261,8 +322,12 @@ class _Walk:
                 return Verdict.POSSIBLE  # the constraint keeps the data right; the loser gets an error
         return Verdict.LIKELY
 
-    def invoke(self, invoke: Invoke, decisions: tuple[_Decision, ...]) -> None:
+    def invoke(self, invoke: Invoke) -> None:
+        self.called.extend((called, self.locked > 0) for called in invoke.functions)
         if self.locked:
+            return
+        if any(self.analysis.takes_lock(called) for called in invoke.functions):
+            self.locked += 1  # in force until the transaction ends
             return
         for called in invoke.functions:
             for act in _acts(self.analysis, called, self.acts):
@@ -290,7 +355,9 @@ class _Walk:
                         "outcome",
                         "many",
                     }:
-                        if origin.target == act.do.effect.target:
+                        if origin.target == act.do.effect.target and self.is_column(
+                            replace(origin, field=act.field)
+                        ):
                             self.found.append(
                                 (
                                     origin,
@@ -331,4 +398,6 @@ class _Walk:
             ):
                 verdict = Verdict.POSSIBLE
             message = f"{name}() checks {what} and then writes {target} with no lock between: two requests can both pass"
-            yield Match(verdict, message, calls[0][1] if calls else written, path, name)
+            yield Match(
+                verdict, message, calls[0][1] if calls else written, path, name, function=self.function.id
+            )

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
-from mainstay.architect.effects import Branch, Do, Invoke, Kind, Loop, Scope, Tree, children
+from mainstay.architect.effects import Do, Invoke, Kind, Loop, Scope, Tree, children
 from mainstay.architect.findings import Location, Step, Verdict
 from mainstay.architect.review.analysis import Analysis, Match, loops_of
 from mainstay.architect.review.program import Function
 
+MOST = 3
+"""Findings that are printed for one and the same query; further loops that reach it are possible ones."""
+
 
 def validate(analysis: Analysis) -> Iterator[Match]:
     """All queries that run once for each row."""
-    for function in analysis.printed():
-        yield from _in_function(analysis, function)
+    matches = [match for function in analysis.printed() for match in _in_function(analysis, function)]
+    matches.sort(key=lambda match: len(match.path))
+    seen: Counter[Location] = Counter()
+    for match in matches:
+        query = match.path[-1].location
+        seen[query] += match.verdict is Verdict.LIKELY
+        yield replace(match, verdict=Verdict.POSSIBLE) if seen[query] > MOST else match
 
 
 def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
@@ -152,6 +162,3 @@ def _message(function: str, loop: Loop, do: Do, calls: int) -> str:
     verb = "writes" if do.effect.kind is Kind.WRITE else "queries"
     far = f", {calls} call{'s' if calls > 1 else ''} below the loop" if calls else ""
     return f"{function}() {verb} {what} once for each turn of '{loop.text}'{far}"
-
-
-_ = Branch
