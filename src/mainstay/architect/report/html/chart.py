@@ -7,7 +7,7 @@ from markupsafe import Markup
 from mainstay.architect.findings import Measurement
 from mainstay.architect.report.html.svg import element
 
-WIDTH, HEIGHT = 420, 230
+WIDTH, HEIGHT = 300, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 24, 26, 46
 
 
