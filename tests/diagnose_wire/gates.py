@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mainstay.architect.diagnose.proxy import Statement
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what another process or task brings about and cannot tell."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 class Record:

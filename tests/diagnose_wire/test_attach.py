@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
-from gates import Hold, Record
+from gates import Hold, Record, until
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from mainstay.architect.diagnose.postgres import Database, Postgres
@@ -138,8 +138,7 @@ async def test_a_statement_outside_a_transaction_may_finish(proxy: Proxy, clone:
     """A background poll that happens to run when the laboratory moves on is not cut off."""
     async with await psycopg.AsyncConnection.connect(proxy.url(), autocommit=True) as client:
         polling = asyncio.create_task(client.execute("SELECT current_database() FROM pg_sleep(0.2)"))
-        while proxy.connections[0].running is None:
-            await asyncio.sleep(0.001)
+        await until(lambda: proxy.connections[0].running)
         await proxy.attach(clone)
         await polling
         row = await (await client.execute("SELECT current_database()")).fetchone()

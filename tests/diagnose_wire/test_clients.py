@@ -13,7 +13,7 @@ import asyncpg
 import psycopg
 import pytest
 import sqlalchemy as sa
-from gates import Record
+from gates import Record, until
 from psycopg.rows import namedtuple_row
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -114,11 +114,13 @@ async def test_a_deferred_constraint_fails_the_commit(proxy: Proxy, record: Reco
 
 async def test_server_side_cursors(proxy: Proxy, record: Record) -> None:
     """DECLARE and FETCH of a named cursor are statements like any other."""
-    async with await psycopg.AsyncConnection.connect(proxy.url()) as client:
-        async with client.cursor("numbers", row_factory=namedtuple_row) as cursor:
-            cursor.itersize = 4
-            await cursor.execute("SELECT n FROM generate_series(1, 10) AS n")
-            assert [row.n async for row in cursor] == list(range(1, 11))
+    async with (
+        await psycopg.AsyncConnection.connect(proxy.url()) as client,
+        client.cursor("numbers", row_factory=namedtuple_row) as cursor,
+    ):
+        cursor.itersize = 4
+        await cursor.execute("SELECT n FROM generate_series(1, 10) AS n")
+        assert [row.n async for row in cursor] == list(range(1, 11))
     assert [s.rows for s in record.seen if s.sql.startswith("FETCH")] == [4, 4, 2]
 
 
@@ -149,10 +151,7 @@ async def test_cancel_reaches_the_backend(proxy: Proxy, record: Record) -> None:
     """A cancel request ends the statement that its connection runs, and no other."""
     async with await psycopg.AsyncConnection.connect(proxy.url(), autocommit=True) as client:
         sleeping = asyncio.create_task(client.execute("SELECT pg_sleep(60)"))
-        while (
-            proxy.connections[0].running is None or proxy.connections[0].running.sql != "SELECT pg_sleep(60)"
-        ):
-            await asyncio.sleep(0)
+        await until(lambda: proxy.connections[0].running)
         async with await psycopg.AsyncConnection.connect(proxy.url(), autocommit=True) as other:
             await other.execute("SELECT 1")
             while not sleeping.done():  # PostgreSQL drops a cancel that comes before the statement has begun
@@ -247,11 +246,11 @@ async def test_a_slow_reader_slows_the_server_down(proxy: Proxy) -> None:
     writer.write(wire.Startup({"user": "any"}).encode())
     writer.write(wire.Query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)").encode())
     [connection] = proxy._connections  # looks inside: nothing outside shows that reading has stopped
-    while connection._login is None or connection._login.stream.transport is None:
-        await asyncio.sleep(0.01)
+    await until(lambda: connection._login)
+    assert connection._login is not None
     transport = connection._login.stream.transport
-    while transport.is_reading():
-        await asyncio.sleep(0.01)
+    assert transport is not None
+    await until(lambda: not transport.is_reading())
     assert connection._client.transport is not None
     assert connection._client.transport.get_write_buffer_size() < 4 << 20
     received = 0

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-import psycopg
 from gates import Record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstay.architect.diagnose import wire
-from mainstay.architect.diagnose.login import log_in
 from mainstay.architect.diagnose.postgres import Database, Postgres
 from mainstay.architect.diagnose.proxy import Proxy
 

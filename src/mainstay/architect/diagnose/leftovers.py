@@ -31,9 +31,11 @@ class Lair:
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(6)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{self.token}-", dir=_places()[0]))
-        self._lock = os.open(self.folder / "alive", os.O_CREAT | os.O_RDWR, 0o600)
+        # Made under a name that `sweep` does not look for, and given its own once it is locked.
+        made = Path(tempfile.mkdtemp(prefix=f"new-{PREFIX}{self.token}-", dir=_places()[0]))
+        self._lock = os.open(made / "alive", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.folder = made.rename(made.with_name(made.name.removeprefix("new-")))
         _open.append(self)
 
     def note(self, pid: int) -> None:

@@ -416,10 +416,11 @@ class Connection:
             case b"E":
                 await self._execute(raw)
             case b"S":
-                if self._skipping:
-                    self._bound = None
-                    self._batch.clear()
-                await self._forward_batch()
+                with contextlib.suppress(_Skip):
+                    if not self._skipping:
+                        await self._forward_batch()
+                self._bound = None
+                self._batch.clear()
                 self._skipping = False
                 self._send(raw, _Expected("S"))
             case b"H":
