@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -212,14 +213,12 @@ class Copier:
         for name in made:
             table = self.schema.tables[name]
             for column in table.columns.values():
-                if column.category == "N" and (
-                    column.generated or (column.default or "").startswith("nextval")
-                ):
+                if column.type in ("int2", "int4", "int8"):
+                    named = re.match(r"nextval\('(.+)'::regclass\)$", column.default or "")
                     await self.connection.execute(
-                        "SELECT setval(s, greatest((SELECT max("
-                        f"{quote(column.name)}) FROM {table.quoted}), 1)) "
-                        "FROM pg_get_serial_sequence(%s, %s) s WHERE s IS NOT NULL".encode(),
-                        (table.quoted, column.name),
+                        f"SELECT setval(s, greatest((SELECT max({quote(column.name)}) FROM {table.quoted}), 1)) "
+                        "FROM coalesce(%s, pg_get_serial_sequence(%s, %s)) s WHERE s IS NOT NULL".encode(),
+                        (named[1].replace("''", "'") if named else None, table.quoted, column.name),
                     )
 
     def _depth(self, name: str, seen: frozenset[str] = frozenset()) -> int:
@@ -240,8 +239,8 @@ class Copier:
         return next((other for other in among if [other[column] for column in key.target] == wanted), None)
 
 
-def outgoing(schema: Schema, root: str) -> Iterator[Link]:
-    """Foreign keys that lead out of what is copied with `root`: those of it and of all that points at it."""
+def copied_with(schema: Schema, root: str) -> set[str]:
+    """The tables whose rows are copied with those of `root`: it, and all that point at it, at whatever distance."""
     inside = {root}
     waiting = [root]
     while waiting:
@@ -249,6 +248,12 @@ def outgoing(schema: Schema, root: str) -> Iterator[Link]:
             if child.name not in inside:
                 inside.add(child.name)
                 waiting.append(child.name)
+    return inside
+
+
+def outgoing(schema: Schema, root: str) -> Iterator[Link]:
+    """Foreign keys that lead out of what is copied with `root`."""
+    inside = copied_with(schema, root)
     for name in sorted(inside):
         for key in schema.tables[name].foreign:
             if key.table not in inside:

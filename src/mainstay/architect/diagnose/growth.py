@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from mainstay.architect.diagnose.copying import CannotGrow, Copier, Link, outgoing
+from mainstay.architect.diagnose.copying import CannotGrow, Copier, Link, copied_with, outgoing
 from mainstay.architect.diagnose.laboratory import Laboratory, Run
 from mainstay.architect.diagnose.scheduler import Plan, Trace, Undecided
 from mainstay.architect.effects import Kind
@@ -130,6 +130,8 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
     result.most = max(seed.values(), default=0)
     read = {table for trace in alone for table in trace.meaning.touches} & lab.schema.tables.keys()
     best: dict[str, tuple[int, Soil]] = {}
+    able: set[str] = set()
+    refused: dict[str, str] = {}
     for soil in _soils(lab, read):
         if lab.out_of_time:
             result.undecided = "the budget ran out before every table was grown"
@@ -138,15 +140,15 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
         try:
             run, rows = await grown(lab, name, soil, FACTORS[-1])
         except CannotGrow as reason:
-            if str(reason) not in result.notes:
-                result.notes.append(str(reason))
+            refused.setdefault(soil.table, str(reason))
             continue
         except Undecided as reason:
             result.undecided = str(reason)
             return result
         if run is None:
-            result.notes.append(f"with more rows in {soil.table} the request is no longer served")
+            refused.setdefault(soil.table, f"with more rows in {soil.table} the request is no longer served")
             continue
+        able |= copied_with(lab.schema, soil.table)
         said = f"{soil.table} to {rows} rows"
         if said not in result.grown:
             result.grown.append(said)
@@ -154,6 +156,7 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
             more = count - seed[shape]
             if more >= LEAST and more > best.get(shape, (0, soil))[0]:
                 best[shape] = (more, soil)
+    result.notes = [reason for table, reason in refused.items() if table not in able]
     measured: dict[Soil, list[tuple[Run, int]]] = {}
     for shape, (_, soil) in best.items():
         growth = await _measure(lab, name, soil, shape, measured)

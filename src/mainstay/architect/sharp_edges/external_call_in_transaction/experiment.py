@@ -26,10 +26,13 @@ async def experiment(lab: Laboratory) -> AsyncIterator[Proof | Check]:
         subject = lab.scenario.requests[name].send
         inside = [call for call in run.calls if _holds(call)]
         if not inside:
-            calls = f"{len(run.calls)} outside call{'' if len(run.calls) == 1 else 's'}"
-            yield Check(
-                "", subject, "cleared", f"one run of the request: {calls}, none in an open transaction"
+            calls = len(run.calls)
+            bound = (
+                f"{calls} outside call{'' if calls == 1 else 's'} in a run of the request, none in an open transaction"
+                if calls
+                else "no outside call in a run of the request"
             )
+            yield Check("", subject, "cleared", bound)
             continue
         for call in inside:
             cause = (call.call.name, call.call.method, *(trace.shape for trace in _work(call)))

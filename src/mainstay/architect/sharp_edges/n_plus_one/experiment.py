@@ -33,12 +33,12 @@ async def experiment(lab: Laboratory) -> AsyncIterator[Proof | Check]:
         if found.undecided:
             yield Check("", request.send, "undecided", found.undecided)
         elif found.grown or not found.notes:
-            grown = (
-                f"{FACTORS[-1]} times the rows ({', '.join(found.grown)})"
+            bound = (
+                f"no statement runs more often over {FACTORS[-1]} times the rows ({', '.join(found.grown)}){notes}"
                 if found.grown
-                else "no table is read"
+                else "the request reads no table"
             )
-            yield Check("", request.send, "cleared", f"{grown}: no statement runs more often{notes}")
+            yield Check("", request.send, "cleared", bound)
         else:
             yield Check("", request.send, "undecided", "; ".join(found.notes))
     for cause, growth in proven.items():
