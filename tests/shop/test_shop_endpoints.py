@@ -41,12 +41,12 @@ def test_an_order_reserves_stock_and_can_be_read(edition: Edition) -> None:
     lines = [{"product_id": 1, "quantity": 2}, {"product_id": 4, "quantity": 3}]
     placed = edition.client.post("/orders", json={"customer_id": 2, "lines": lines})
     assert placed.status_code == 201
-    assert placed.json() == {"id": 7, "status": "placed", "total_cents": 2 * 3900 + 3 * 450}
-    shown = edition.client.get("/orders/7").json()
+    assert placed.json() == {"id": 6, "status": "placed", "total_cents": 2 * 3900 + 3 * 450}
+    shown = edition.client.get("/orders/6").json()
     assert shown["customer"] == "Grace"
     assert [(line["product"], line["quantity"]) for line in shown["lines"]] == [("Kettle", 2), ("Assam", 3)]
     assert edition.client.get("/orders").json()[0] == shown
-    assert [row["id"] for row in edition.client.get("/customers/2/orders").json()] == [7, 5, 2]
+    assert [row["id"] for row in edition.client.get("/customers/2/orders").json()] == [6, 5, 2]
     assert edition.client.get("/products/1").json()["stock"] == 10
 
 
@@ -108,7 +108,7 @@ def test_a_paid_order_is_shipped_once_and_can_be_tracked(edition: Edition, provi
 def test_the_sales_report_counts_what_was_paid(edition: Edition) -> None:
     """Best first, without placed and cancelled orders."""
     assert edition.client.get("/reports/sales").json() == [
-        {"product": "Six cups", "quantity": 3, "revenue_cents": 14400},
+        {"product": "Six cups", "quantity": 2, "revenue_cents": 9600},
         {"product": "Teapot", "quantity": 1, "revenue_cents": 5200},
     ]
 
