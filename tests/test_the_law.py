@@ -63,7 +63,7 @@ def test_diagnose_proves_it_on_sharp_and_clears_safe(name: str, tmp_path: Path) 
     scenario = load_scenario(edge.folder / "scenario.yaml")
 
     def command(service: str) -> list[str]:
-        return [part.replace("sharp:app", f"{service}:app") for part in scenario.service.command]
+        return [part.replace("sharp:app", f"{service}:app") for part in scenario.service.command or ()]
 
     def run(service: str) -> Report:
         return asyncio.run(
