@@ -21,7 +21,7 @@ Voucher = get_model("voucher", "Voucher")
 
 partner = Partner.objects.create(name="Press", code="press")
 books = ProductClass.objects.create(name="E-book", requires_shipping=False, track_stock=True)
-category = Category.objects.add_root(name="Books", slug="books")
+category = Category.add_root(name="Books", slug="books")
 
 
 def product(title: str, stock: int) -> None:
