@@ -30,8 +30,9 @@ from mainstay.architect.errors import MainstayError
 LONGEST_BODY = 1 << 20
 """Bytes of a request's body that are kept. The rest is read and dropped."""
 
-CHOSEN_HEADERS = ("content-type", "authorization", "idempotency-key", "x-request-id")
-"""Headers that are recorded: those that say what is asked, by whom, and whether it is a repetition."""
+CHOSEN_HEADERS = ("content-type", "authorization", "idempotency-key", "x-request-id", "x-mainstay-place")
+"""Headers that are recorded: those that say what is asked, by whom, whether it is a repetition, and (from the probe)
+by which line of code."""
 
 
 @dataclass(slots=True, eq=False)

@@ -39,7 +39,7 @@ LOOK = 0.003
 SPINS = 300
 """Statements after which an actor that has the turn is taken to ask again and again for what another one holds."""
 
-_PLACE = re.compile(r"\s*/\*mainstay:(?P<file>[^*]*):(?P<line>\d+):(?P<function>[^*]*)\*/\s*$")
+_COMMENT = re.compile(r"\s*/\*mainstay:(?P<place>[^*]*)\*/\s*$")
 """The comment in which the probe tells a statement's line of code."""
 
 
@@ -109,6 +109,9 @@ class Call:
     locks: list[str] = field(default_factory=list)
     """``RowExclusiveLock on orders``, held by those transactions."""
     event: int = -1
+    location: Location | None = None
+    """The line of code that calls, where the probe saw it."""
+    function: str = ""
 
 
 Send = Callable[[str], Awaitable[Reply]]
@@ -339,7 +342,7 @@ class Conductor:
             self.trouble.append(f"{call.actor} called {call.name} outside of its request")
         proxy = self._proxies.get(call.actor)
         open_now = [] if proxy is None else [c for c in proxy.connections if c.status != "I"]
-        noted.open = [self._in_transaction.get((call.actor, c.number), []) for c in open_now]
+        noted.open = [list(self._in_transaction.get((call.actor, c.number), ())) for c in open_now]
         if open_now and self._locks is not None:
             noted.locks = await self._locks([c.backend_pid for c in open_now])
         self.calls.append(noted)
@@ -348,6 +351,7 @@ class Conductor:
         """The outside stub tells: this call has been answered."""
         self._last = time.perf_counter()
         noted = next((noted for noted in reversed(self.calls) if noted.call is call), None)
+        location, function = read_location(call.headers.get("x-mainstay-place", ""))
         index = self._event(
             call.actor,
             "outside",
@@ -356,8 +360,10 @@ class Conductor:
             target=call.name,
             transaction="open" if noted and noted.open else "idle",
             result=str(call.status or "no answer"),
+            location=self._place(location) if location else None,
         )
         if noted is not None:
+            noted.location, noted.function = self.events[index].location, function
             noted.event = index
 
     # ---------------------------------------------------------------------------------- the watcher
@@ -443,10 +449,16 @@ class Conductor:
 
 def read_place(sql: str) -> tuple[str, Location | None, str]:
     """A statement without the probe's comment, the line of code in the comment, and the function's name."""
-    match = _PLACE.search(sql)
+    match = _COMMENT.search(sql)
     if match is None:
         return sql, None, ""
-    return sql[: match.start()], Location(match["file"], int(match["line"])), match["function"]
+    return sql[: match.start()], *read_location(match["place"])
+
+
+def read_location(place: str) -> tuple[Location | None, str]:
+    """Line and function of a place as the probe writes it: ``file:line:function``."""
+    file, _, rest = place.rpartition(":")[0].rpartition(":")
+    return (Location(file, int(rest)), place.rpartition(":")[2]) if file and rest.isdecimal() else (None, "")
 
 
 def _row(trace: Trace) -> str:

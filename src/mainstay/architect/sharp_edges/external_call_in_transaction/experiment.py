@@ -83,12 +83,13 @@ def _proof(lab: Laboratory, name: str, run: Run, call: Call) -> Proof:
         argument.append(f"PostgreSQL says that it holds meanwhile: {', '.join(call.locks)}.")
     argument.append(f"Only then comes {end}." if end else "The transaction is still open after the reply.")
     argument.append(f"So {held} for as long as {call.call.name} takes, and one that hangs holds them all.")
-    near = next((trace for trace in reversed(work) if trace.location is not None), None)
     path = tuple(
         Step(trace.location, f"in the transaction: {_short(trace)}", trace.function)
         for trace in work
         if trace.location is not None
     )
+    if call.location is not None:
+        path = (*path, Step(call.location, f"calls {what}, still in the transaction", call.function))
     witness = Witness(
         edge="",
         kind="trace",
@@ -100,7 +101,7 @@ def _proof(lab: Laboratory, name: str, run: Run, call: Call) -> Proof:
         events=events,
     )
     message = f"{lab.scenario.requests[name].send} calls {what} inside an open transaction: {held} meanwhile"
-    location = near.location if near is not None and near.location is not None else lab.location(name)
+    location = path[-1].location if path else lab.location(name)
     return Proof(lab.scenario.requests[name].send, message, location, witness, path)
 
 
