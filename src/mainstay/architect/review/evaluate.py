@@ -14,6 +14,7 @@ from typing import Any
 from mainstay.architect.effects import (
     Attempt,
     Branch,
+    Condition,
     Do,
     Effect,
     Invoke,
@@ -125,6 +126,10 @@ class Body:
         self.returned: list[Value] = []
         self.yielded: list[Value] = []
         self.yields_in: tuple[str, ...] | None = None
+        self.own: dict[str, tuple[int, Value]] = {}
+        """Parameters, with the value they had at first."""
+        self.looked_up: dict[str, tuple[str, bool]] = {}
+        """Variables that tell whether a collection has an entry: the collection, and whether they mean yes."""
         self.here: tuple[int, int, int, int] = function.place if function else (1, 1, 1, 1)
         """The place last passed, for what has none of its own."""
         self.assigned: dict[str, tuple[set[str], frozenset[Origin]]] = {}
@@ -140,6 +145,7 @@ class Body:
             self.names.update(function.outer)
         for index, (name, annotation, default, kind) in enumerate(function.parameters):
             self.names[name] = self.parameter(index, name, annotation, default, kind)
+            self.own[name] = (index, self.names[name])
         self.out = []
         self.block(self.program.body(function))
         tree: Tree = Sequence(tuple(self.out))
@@ -294,6 +300,8 @@ class Body:
         for target in targets:
             if target is not None:
                 self.bind(target, value, place, expression)
+                if target[0] == f.NAME:
+                    self.look_up(target[1], expression)
         return ""
 
     def bind(self, target: Facts, value: Value, place: Any, expression: Facts = None) -> None:
@@ -315,6 +323,7 @@ class Body:
             base = self.expression(target[1]) if target[1] else UNKNOWN
             self.written(base, target, value, place, expression)
         elif kind == f.SUB:
+            self.fill(target[1])
             base = self.expression(target[1]) if target[1] else UNKNOWN
             index = self.expression(target[2]) if target[2] else UNKNOWN
             if target[1] and target[1][0] == f.NAME and target[1][1] in self.names:
@@ -333,6 +342,9 @@ class Body:
         models = self.program.models_of(klass)
         if models is None or "new" in base.t[2]:
             return
+        if target[1][0] == f.NAME and target[1][1] in self.names and self.program.relation(klass, target[2]):
+            loaded = ("obj", base.t[1], base.t[2] | {f"loads:{target[2]}"})
+            self.names[target[1][1]] = Value(loaded, self.names[target[1][1]].o)
         traits = {f"set:{target[2]}", "row"}
         if expression and expression[0] in (f.ITEMS, f.DICT) and not expression[1]:
             traits.add("default")
@@ -389,6 +401,7 @@ class Body:
         _, test, body, otherwise, place = statement
         # Long chains of elif are nested to the right: walked here, so that they cost no depth.
         on = self.decision(test)
+        when, unless = self.required(test, True), self.required(test, False)
         before = dict(self.names)
         narrowed = self.narrowed(test)
         if narrowed:
@@ -404,8 +417,66 @@ class Body:
             self.names = self.merged(after_one, self.names)
         if _empty(one) and _empty(other) and not ((left_one or left_other) and on):
             return left_one and left_other
-        self.out.append(Branch((one, other), on, (left_one, left_other), self.place(place)))
+        then: frozenset[Condition] = NONE
+        if left_one or (unless and _may_leave(body)):
+            then = unless if left_one else frozenset(c for c in unless if c[0] < 0)
+        elif left_other or (when and _may_leave(otherwise)):
+            then = when if left_other else frozenset(c for c in when if c[0] < 0)
+        where = self.place(place)
+        self.out.append(Branch((one, other), on, (left_one, left_other), where, (when, unless), then))
         return left_one and left_other
+
+    def required(self, test: Facts, held: bool) -> frozenset[Condition]:
+        """What must hold of the parameters for `test` to come out as `held`."""
+        if not test:
+            return NONE
+        kind = test[0]
+        if kind == f.NOT:
+            return self.required(test[1], not held)
+        if kind == (f.AND if held else f.OR):
+            return frozenset().union(*(self.required(part, held) for part in test[1]))
+        if kind == f.WALRUS:
+            self.look_up(test[1], test[2])
+            return self.required((f.NAME, test[1]), held)
+        if kind == f.NAME:
+            return self.of_name(test[1], "true" if held else "false", held)
+        if kind == f.COMPARE and len(test[1]) == 2:
+            (left, right), operator = test[1], test[2][0]
+            if operator in ("In", "NotIn") and right:
+                there = held == (operator == "In")
+                return NONE if there else frozenset([(-1, f"miss:{render(right)}")])
+            if right == (f.CONST, None) and left and left[0] in (f.NAME, f.WALRUS):
+                if left[0] == f.WALRUS:
+                    self.look_up(left[1], left[2])
+                none = held == (operator in ("Is", "Eq"))
+                return self.of_name(left[1], "none" if none else "some", not none)
+        return NONE
+
+    def of_name(self, name: str, word: str, there: bool) -> frozenset[Condition]:
+        own = self.own.get(name)
+        if own is not None and self.names.get(name) is own[1]:
+            return frozenset([(own[0], word)])
+        looked_up = self.looked_up.get(name)
+        if looked_up is not None and looked_up[1] != there:
+            return frozenset([(-1, f"miss:{looked_up[0]}")])
+        return NONE
+
+    def look_up(self, name: str, expression: Facts) -> None:
+        """Keep whether variable `name` tells that a collection has an entry (``x = known.get(key)``)."""
+        self.looked_up.pop(name, None)
+        if not expression:
+            return
+        if expression[0] == f.CALL and expression[1] and expression[1][0] == f.ATTR and expression[1][2] == "get":
+            self.looked_up[name] = (render(expression[1][1]), True)
+        elif expression[0] == f.COMP:
+            for _, _, conditions in expression[3]:
+                for condition in conditions:
+                    if condition and condition[0] == f.COMPARE and condition[2] == ("NotIn",):
+                        self.looked_up[name] = (render(condition[1][1]), False)
+
+    def fill(self, collection: Facts) -> None:
+        if self.function is not None and collection:
+            self.function.fills.add(render(collection))
 
     def decision(self, test: Facts) -> frozenset[Origin]:
         return self.expression(test).o if test is not None else NONE
@@ -728,8 +799,10 @@ class Body:
             return Value(("str", value))
         if type(value) is int and 0 <= value <= FEW:
             return Value(("const", "few"))
-        if value is None or value is False:
-            return Value(("const", "false"))
+        if value is None:
+            return Value(("const", "none"))
+        if type(value) is bool:
+            return Value(("const", "true" if value else "false"))
         return CONSTANT
 
     def items(self, expression: Facts) -> Value:
@@ -760,6 +833,9 @@ class Body:
         joined = _join(values)
         return Value(joined.t if joined.t and joined.t[0] != "const" else None, joined.o)
 
+    def not_(self, expression: Facts) -> Value:
+        return Value(None, self.expression(expression[1]).o)
+
     def compare(self, expression: Facts) -> Value:
         values = [self.expression(part) for part in expression[1]]
         fields = frozenset(v.t[2] for v in values if v.t and v.t[0] == "col")
@@ -784,10 +860,11 @@ class Body:
 
     def choice(self, expression: Facts) -> Value:
         on = self.decision(expression[1])
+        when = (self.required(expression[1], True), self.required(expression[1], False))
         one, first = self.inside(lambda: self.expression(expression[2]))
         other, second = self.inside(lambda: self.expression(expression[3]))
         if not (_empty(one) and _empty(other)):
-            self.out.append(Branch((one, other), on, ("", ""), None))
+            self.out.append(Branch((one, other), on, ("", ""), None, when))
         joined = _join([first, second])
         return Value(joined.t, joined.o | on)
 
@@ -865,6 +942,8 @@ class Body:
 
     def subscript(self, expression: Facts) -> Value:
         base = self.expression(expression[1])
+        if base.t and base.t[0] == "ext" and base.t[1].rpartition(".")[2] in _THROUGH:
+            return Value(self.annotated(expression))  # an alias: SessionDep = Annotated[Session, Depends(...)]
         index = self.expression(expression[2]) if expression[2] is not None else UNKNOWN
         t = base.t
         origins = base.o | index.o
@@ -892,8 +971,8 @@ class Body:
         ):
             if -len(t[1]) <= expression[2][1] < len(t[1]):
                 return Value(t[1][expression[2][1]], origins)
-        if t[0] == "rowvalue" and expression[2] and expression[2][0] == f.CONST:
-            return Value(None, self.of_field(base.o, str(expression[2][1])) | index.o)
+        if t[0] == "rowvalue" and index.t and index.t[0] == "str":
+            return Value(None, self.of_field(base.o, index.t[1]) | index.o)
         if t[0] == "cls":
             return Value(t, origins)  # Generic[...]
         return Value(None, origins)
@@ -1022,6 +1101,10 @@ class Body:
             if name in ("DoesNotExist", "MultipleObjectsReturned"):
                 return UNKNOWN
             return Value(("col", klass.id, name)) if models.pending else UNKNOWN
+        library = self.program.library_type(klass)
+        if library is not None and name in self.libraries.types[library].methods:
+            made = ("lib", library, None, NONE, klass.id)
+            return Value(("op", self.libraries.types[library].methods[name], made, name), base.o)
         if name in klass.nested:
             return Value(("cls", klass.nested[name]))
         for one in self.program.ancestry(klass)[0]:
@@ -1059,7 +1142,7 @@ class Body:
         method = self.method(klass, name)
         if method is not None:
             if method.decorated & _PROPERTY:
-                return self.invoke([method], base, [], {}, self.place(place))
+                return self.property(method, base, name, place)
             return Value(("fun", method.id, t), base.o)
         if models is not None:
             if name in models.methods:
@@ -1073,6 +1156,19 @@ class Body:
         if found is None and base.o:
             return Value(None, self.of_field(base.o, name))
         return Value(found, base.o)
+
+    def property(self, method: Function, base: Value, name: str, place: Any) -> Value:
+        """A property of an instance; a prefetch may have put rows in its stead (``to_attr``)."""
+        traits: frozenset[str] = base.t[2]
+        if f"loads:{name}" in traits:
+            _, found = self.inside(lambda: self.invoke([method], base, [], {}, self.place(place)))
+            if found.t and found.t[0] == "lib":
+                return Value((*found.t[:3], found.t[3] | {"related", "prefetched", "known"}, found.t[4]), found.o)
+            return Value(found.t, found.o)
+        found = self.invoke([method], base, [], {}, self.place(place))
+        if found.t and found.t[0] == "lib" and "related" in found.t[3] and "known" not in traits:
+            return Value((*found.t[:3], (found.t[3] - {"known"}) | {f"relation:{name}"}, found.t[4]), found.o)
+        return Value(found.t, found.o)
 
     def field_type(self, klass: Class, name: str) -> Type:
         return None
@@ -1120,7 +1216,7 @@ class Body:
         )
         kept = frozenset(x for x in traits if x.startswith("loads:") or x in ("known", "async"))
         if relation.kind == "many" and models.many != "rows":
-            extra = {"related", *(("prefetched",) if loaded else ())}
+            extra = {"related", f"relation:{relation.name}", *(("prefetched",) if loaded else ())}
             if relation.back:
                 extra |= {f"loads:{relation.back}", f"back:{relation.back}"}
             target = relation.target or None
@@ -1160,6 +1256,8 @@ class Body:
             for part in arguments:
                 self.expression(part)
             return UNKNOWN
+        if function[0] == f.ATTR and function[2] in ("add", "setdefault", "set") and arguments:
+            self.fill(function[1])
         if function[0] == f.NAME and function[1] not in self.names:
             built_in = self.built_in(function[1], expression)
             if built_in is not None:
@@ -1268,6 +1366,8 @@ class Body:
         """A call of something outside the program that no table knows."""
         values, named = self.arguments(expression)
         last = full.rpartition(".")[2]
+        if last == "from_queryset" and values and values[0].t and values[0].t[0] == "cls":
+            return Value(values[0].t)
         if last == "declarative_base" or last == "registry":
             return Value(("ext", "sqlalchemy.orm.DeclarativeBase"))
         if (
@@ -1289,6 +1389,8 @@ class Body:
         for name, part in expression[3]:
             value = self.expression(part)
             named[name or "**"] = value
+        if any(part and part[0] == f.STAR for part in expression[2]):
+            named.setdefault("**", UNKNOWN)
         return values, named
 
     def built_in(self, name: str, expression: Facts) -> Value | None:
@@ -1441,6 +1543,7 @@ class Body:
         function = functions[0]
         parameters = function.parameters
         arguments: list[frozenset[Origin]] = [NONE] * len(parameters)
+        passed: dict[int, Value] = {}
         given: list[Value] = list(values)
         method = function.klass is not None and "staticmethod" not in function.decorated
         if receiver is not None and method:
@@ -1454,6 +1557,7 @@ class Body:
                 position = next((i for i, p in enumerate(parameters) if p[3] == "*"), -1)
             if 0 <= position < len(parameters):
                 arguments[position] |= value.o
+                passed[position] = value
                 self.learn(function, position, value)
         for name, value in named.items():
             found = positions.get(name)
@@ -1461,10 +1565,12 @@ class Body:
                 found = next((i for i, p in enumerate(parameters) if p[3] == "**"), None)
             if found is not None:
                 arguments[found] |= value.o
+                passed[found] = value
                 self.learn(function, found, value)
         self.all.function(function)
+        known = self.known(parameters, passed, "**" in named)
         # A method may be overridden: all versions below the receiver's class may run.
-        self.out.append(Invoke((function.id,), where, tuple(arguments)))
+        self.out.append(Invoke((function.id,), where, tuple(arguments), known))
         for value in (*values, *named.values()):
             self.handed(value, where)
         origins: set[Origin] = set()
@@ -1506,6 +1612,27 @@ class Body:
                     gives[4] or receiver.t[4],
                 )
         return Value(gives, frozenset(origins))
+
+    def known(
+        self, parameters: Facts, passed: dict[int, Value], more: bool
+    ) -> tuple[tuple[int, str | int], ...]:
+        """What is known of the arguments of a call; `more` where not all of them are told (``*a, **k``)."""
+        own = {id(value): position for position, value in self.own.values()}
+        found: list[tuple[int, str | int]] = []
+        for position, (_, _, default, kind) in enumerate(parameters):
+            value = passed.get(position)
+            if value is None:
+                if default is not None and default[0] == f.CONST and not more:
+                    one = default[1]
+                    found.append((position, "none" if one is None else "true" if one else "false"))
+            elif kind not in ("*", "**"):
+                if id(value) in own:
+                    found.append((position, own[id(value)]))
+                elif value.t in (("const", "none"), ("const", "true"), ("const", "false")):
+                    found.append((position, value.t[1]))
+                else:
+                    found.append((position, "some"))
+        return tuple(found)
 
     def handed(self, value: Value, where: Location) -> None:
         """A function of the program handed to another one: nothing is known of when it runs."""
@@ -1615,6 +1742,8 @@ class Body:
         if "limited" in operation.traits and not (values and values[-1].t == ("const", "few")):
             traits.discard("limited")
         # A relation that was prefetched is looked at without a query, as long as it is not narrowed.
+        if "related" in receiver_traits and name not in ("all", "iterate", "[]"):
+            traits.add("known")  # narrowed, it is a query of its own, whatever was loaded before
         if "prefetched" in receiver_traits:
             if kind is None and name != "all":
                 traits.discard("prefetched")
@@ -1692,7 +1821,7 @@ class Body:
         if strict:
             self.program.serializable = True
         lock = named.get("with_for_update")
-        if kind is Kind.READ and lock is not None and lock.t != ("const", "false"):
+        if kind is Kind.READ and lock is not None and lock.t not in (("const", "false"), ("const", "none")):
             traits.add("locks-rows")
         result_origins = origins
         if kind is not None:
@@ -1739,7 +1868,9 @@ class Body:
                 return Value(inner if gives == "row" else ("list", inner), origins)
             row: Type = None
             if model in self.program.classes:
-                kept = {x for x in traits if x.startswith(("loads:", "back:"))} | {"known"}
+                kept = {x for x in traits if x.startswith(("loads:", "back:"))}
+                if "related" not in traits or "known" in traits:
+                    kept.add("known")  # else the rows may have come along with one from elsewhere
                 if t and t[0] == "lib" and t[1].startswith("Async"):
                     kept.add("async")
                 if "async" in traits:
@@ -1832,6 +1963,10 @@ class Body:
 
     def loads(self, values: list[Value], named: dict[str, Value], traits: set[str]) -> None:
         empty = True
+        attribute = named.get("to_attr")
+        if attribute is not None and attribute.t and attribute.t[0] == "str":
+            traits.add(f"loads:{attribute.t[1]}")
+            self.program.loaded_names.add(attribute.t[1])
         for value in (*values, *(v for k, v in named.items() if k in ("queryset", "load", "options"))):
             if value.t is None:
                 empty = False
@@ -1955,6 +2090,8 @@ class _Handled:
         self.names = names
 
 
+_QUERYSETS = {"Manager", "UserManager", "QuerySet"}
+
 _STATEMENTS_OF = {
     "Select": Kind.READ,
     "Query": Kind.READ,
@@ -1975,6 +2112,18 @@ def _exceptions(expression: Facts) -> frozenset[str]:
         return frozenset().union(*(_exceptions(part) for part in expression[1])) if expression[1] else NONE
     name = last_name(expression)
     return frozenset({name}) if name else NONE
+
+
+def _may_leave(body: Facts) -> bool:
+    """Whether somewhere in `body` the function is left."""
+    for statement in body or ():
+        if statement[0] in (f.RETURN, f.RAISE, f.CONTINUE):
+            return True
+        if statement[0] == f.IF and (_may_leave(statement[2]) or _may_leave(statement[3])):
+            return True
+        if statement[0] == f.WITH and _may_leave(statement[2]):
+            return True
+    return False
 
 
 def _empty(tree: Tree) -> bool:
@@ -2026,7 +2175,7 @@ def _join(values: list[Value]) -> Value:
         elif best != t and best[0] == t[0]:
             if best[0] == "obj" and best[1] == t[1]:
                 best = ("obj", best[1], best[2] | t[2])
-            elif best[0] == "lib" and best[1] == t[1]:
+            elif best[0] == "lib" and (best[1] == t[1] or {best[1], t[1]} <= _QUERYSETS):
                 best = ("lib", best[1], best[2] or t[2], _either(best[3], t[3]), best[4] or t[4])
             elif (
                 best[0] == "list"
@@ -2107,6 +2256,7 @@ _EXPRESSIONS: dict[int, Callable[[Body, Facts], Value]] = {
     f.DICT: Body.dict_, f.SUB: Body.subscript, f.ANY: Body.any_, f.COMPARE: Body.compare, f.TEXT: Body.text,
     f.COMP: Body.comprehension, f.LAMBDA: Body.lambda_, f.AWAIT: Body.await_, f.YIELD: Body.yield_,
     f.CHOICE: Body.choice, f.WALRUS: Body.walrus, f.SLICE: Body.slice, f.AND: Body.and_, f.STAR: Body.star,
+    f.OR: Body.and_, f.NOT: Body.not_,
 }  # fmt: skip
 _STATEMENTS: dict[int, Callable[[Body, Facts], str]] = {
     f.EXPR: Body.expression_statement, f.ASSIGN: Body.assign, f.AUG: Body.augmented, f.RETURN: Body.return_,

@@ -77,6 +77,8 @@ class Function:
     """Values of the enclosing function's variables, for a nested function."""
     decorated: frozenset[str] = NONE
     """Last names of its decorators."""
+    fills: set[str] = field(default_factory=set)
+    """Collections that it puts entries into by key, as written."""
 
     @property
     def location(self) -> Location:
@@ -163,6 +165,7 @@ class Program:
         self.serializable = False
         """Whether an engine of the program runs every transaction SERIALIZABLE."""
         self._index: dict[str, list[str]] = {}
+        self._derived_fields: dict[str, str] | None = None
         self._field_names = {full.rpartition(".")[2] for models in libraries.models for full in models.fields}
 
     # --------------------------------------------------------------------------------------- modules
@@ -425,10 +428,14 @@ class Program:
     def _field(self, klass: Class, value: Facts) -> tuple[Models, str] | None:
         if not value or value[0] != CALL or value[1] is None:
             return None
-        if _last_name(value[1]) not in self._field_names:
+        last = _last_name(value[1])
+        if last in self._field_names:
+            kind = self.evaluate_at(klass.module, value[1], None)
+        elif last in self._own_fields():
+            kind = ("ext", f"?.{self._own_fields()[last]}")
+        else:
             return None
-        kind = self.evaluate_at(klass.module, value[1], None)
-        full = kind[1] if kind and kind[0] == "ext" else f"?.{_last_name(value[1])}"
+        full = kind[1] if kind and kind[0] == "ext" else f"?.{last}"
         for models in self.libraries.models:
             if full in models.fields:
                 return models, models.fields[full]
@@ -440,6 +447,22 @@ class Program:
                     if name.endswith(f".{last}"):
                         return models, field_kind
         return None
+
+    def _own_fields(self) -> dict[str, str]:
+        """Name of a field class that the program derives -> last name of the library's field."""
+        if self._derived_fields is None:
+            self._derived_fields = {}
+            waiting = True
+            while waiting:
+                waiting = False
+                for klass in self.classes.values():
+                    for base in klass.bases:
+                        last = _last_name(base)
+                        field_name = last if last in self._field_names else self._derived_fields.get(last)
+                        if field_name and klass.name not in self._derived_fields:
+                            self._derived_fields[klass.name] = field_name
+                            waiting = True
+        return self._derived_fields
 
     def is_row(self, class_id: str) -> bool:
         klass = self.classes.get(class_id)

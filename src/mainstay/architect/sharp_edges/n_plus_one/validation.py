@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mainstay.architect.effects import Do, Invoke, Kind, Loop, Scope, Tree, children
+from mainstay.architect.effects import Condition, Do, Invoke, Kind, Loop, Scope, Tree
 from mainstay.architect.findings import Location, Step, Verdict
-from mainstay.architect.review.analysis import Analysis, Match, loops_of
+from mainstay.architect.review.analysis import CACHED, Analysis, Match, Reached, inside, loops_of
 from mainstay.architect.review.program import Function
 
 MOST = 3
@@ -27,12 +27,15 @@ def validate(analysis: Analysis) -> Iterator[Match]:
 
 
 def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
-    waiting: list[tuple[Tree, tuple[Loop, ...]]] = [(function.tree, ())]
+    waiting: list[tuple[Tree, tuple[Loop, ...], frozenset[Condition]]] = [(function.tree, (), frozenset())]
     said: set[tuple[object, str]] = set()
     while waiting:
-        item, loops = waiting.pop()
+        item, loops, when = waiting.pop()
         if isinstance(item, Scope) and item.kind in ("thread", "after-commit"):
             loops = ()
+        if isinstance(item, Scope) and item.kind == "transaction":
+            # A transaction a turn: each turn is a unit of work of its own, and reads what it needs again.
+            loops = tuple(replace(loop, bound="unknown") if loop.bound == "rows" else loop for loop in loops)
         if isinstance(item, Loop):
             loops = (*loops, item)
         if loops and isinstance(item, Do):
@@ -41,7 +44,9 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
             match = _below(analysis, function, item, loops)
         else:
             match = None
-            waiting.extend((child, loops) for child in reversed(children(item)))
+            waiting.extend((child, loops, there) for child, there in reversed(inside(item, when)))
+        if match is not None and any(c[0] < 0 and analysis.remembers(function, c) for c in when):
+            match = (replace(match[0], verdict=Verdict.POSSIBLE), *match[1:])  # once for each different key
         if match is not None:
             key = (match[1], match[2])
             if key not in said:
@@ -83,15 +88,11 @@ def _below(
 ) -> tuple[Match, object, str] | None:
     best = None
     for called in invoke.functions:
-        if analysis.functions[called].decorated & {
-            "lru_cache",
-            "cache",
-            "cached",
-            "memoize",
-            "cached_property",
-        }:
+        if analysis.functions[called].decorated & CACHED:
             continue
         for reached in analysis.reached(called):
+            if analysis.holds(reached, invoke) is None:
+                continue
             turns: set[Location] = set()
             for position in reached.uses:
                 if position < len(invoke.arguments):
@@ -99,7 +100,7 @@ def _below(
             loop = _turned(loops, turns)
             if loop is None or not _counts(reached.do, reached.calls):
                 continue
-            if best is None or len(reached.calls) < len(best[0].calls):
+            if best is None or _order(reached) < _order(best[0]):
                 best = (reached, loop, called)
     if best is None:
         return None
@@ -115,9 +116,19 @@ def _below(
             analysis.name(reached.function),
         ),
     )
-    verdict = _verdict(analysis, function, loop, reached.do)
+    verdict = Verdict.POSSIBLE if _remembered(reached) else _verdict(analysis, function, loop, reached.do)
     message = _message(function.name, loop, reached.do, len(calls))
     return Match(verdict, message, invoke.location, path, function.name), _rows(loop), _what(reached.do)
+
+
+def _remembered(reached: Reached) -> bool:
+    """Whether the query runs only for a key that was not met before."""
+    return any(position < 0 for position, _ in reached.when)
+
+
+def _order(reached: Reached) -> tuple[bool, bool, int]:
+    """What certainly happens in every turn is said first, then what is near."""
+    return _remembered(reached), bool(reached.when), len(reached.calls)
 
 
 def _counts(do: Do, calls: tuple[object, ...]) -> bool:
@@ -133,10 +144,9 @@ def _counts(do: Do, calls: tuple[object, ...]) -> bool:
 def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verdict:
     if function.module.script or loop.bound != "rows" or do.effect.kind is Kind.WRITE:
         return Verdict.POSSIBLE
-    if "lazy" in do.traits and "known" not in do.traits:
+    if "known" not in do.traits:
         # The rows come from elsewhere: where the program loads this relation along anywhere, it may do so there.
-        relation = next((t[9:] for t in do.traits if t.startswith("relation:")), "")
-        if relation in analysis.program.loaded_names:
+        if any(t[9:] in analysis.program.loaded_names for t in do.traits if t.startswith("relation:")):
             return Verdict.POSSIBLE
     return Verdict.LIKELY
 
