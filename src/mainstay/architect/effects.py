@@ -81,6 +81,11 @@ class Do:
     ``locks-rows``, ``unique``, ``insert``, ``bulk``, ``lazy``."""
 
 
+Condition = tuple[int, str]
+"""What must hold of a parameter (by position): it is ``none``, ``some`` (not none), ``true`` or ``false``.
+Position -1 is none of them: ``miss:NAME`` says that the collection NAME had no entry for a key yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Invoke:
     """A call of one of the functions known to the program (several where the receiver is not certain)."""
@@ -89,6 +94,9 @@ class Invoke:
     location: Location
     arguments: tuple[frozenset[Origin], ...] = ()
     """Origins of the argument for each parameter position of the callee."""
+    known: tuple[tuple[int, str | int], ...] = ()
+    """What is known of arguments, by parameter position of the callee: a word as in `Condition`, or the
+    position of the caller's own parameter that is handed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,10 @@ class Branch:
     """How each way leaves what follows: ``raise``, ``answer`` (returns a value), ``leave`` (returns nothing, or
     ends the turn of a loop), or empty where it goes on."""
     location: Location | None = None
+    when: tuple[frozenset[Condition], ...] = ()
+    """What must hold of the function's parameters for each way to be taken."""
+    then: frozenset[Condition] = frozenset()
+    """What holds of them in everything after the branch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from mainstay.architect.effects import Do, Invoke, Kind, Loop, Origin, Scope, Tree, children, walk
+from mainstay.architect.effects import (
+    Branch,
+    Condition,
+    Do,
+    Invoke,
+    Kind,
+    Loop,
+    Origin,
+    Scope,
+    Sequence,
+    Tree,
+    children,
+    walk,
+)
 from mainstay.architect.findings import Location, Severity, Step, Verdict
 from mainstay.architect.review.program import Function, Program
 
@@ -54,10 +67,17 @@ class Reached:
     """The way there: (function that calls, place of the call, function called)."""
     function: str
     """The function that has the effect."""
+    when: frozenset[Condition] = frozenset()
+    """What must hold for it to happen."""
 
+
+CACHED = {"lru_cache", "cache", "cached", "cachedmethod", "memoize", "cached_property", "alru_cache", "ttl_cache"}
+"""Last names of decorators that keep what a function returned."""
 
 MOST = 24
 """Different effects kept a function; a function with more does everything anyway."""
+_VIEW_METHODS = {"get", "post", "put", "patch", "delete", "create", "update", "destroy", "list", "retrieve",
+                 "partial_update", "form_valid", "dispatch"}  # fmt: skip
 DEEPEST = 12
 """Longest way to an effect, in calls."""
 
@@ -118,20 +138,22 @@ class Analysis:
             return known
         self._reached[name] = ()  # cuts circles
         function = self.functions.get(name)
-        if function is None or not self.kinds(name) & {Kind.READ, Kind.WRITE}:
+        if function is None or not self.kinds(name) & {Kind.READ, Kind.WRITE} or function.decorated & CACHED:
             return ()
         best: dict[object, Reached] = {}
-        for item, scopes in self.straight(function.tree):
+        for item, scopes, when in self.straight(function.tree):
             if "thread" in scopes or "after-commit" in scopes:
                 continue
+            when = frozenset(c for c in when if c[0] >= 0 or self.remembers(function, c))
             if type(item) is Do:
                 if item.effect.kind in (Kind.READ, Kind.WRITE):
                     uses = frozenset(o.parameter for o in item.uses if o.parameter >= 0)
-                    self._keep(best, Reached(item, uses, (), name))
+                    self._keep(best, Reached(item, uses, (), name, when))
             elif type(item) is Invoke:
                 for called in item.functions:
                     for inner in self.reached(called):
-                        if len(inner.calls) >= DEEPEST:
+                        holds = self.holds(inner, item)
+                        if len(inner.calls) >= DEEPEST or holds is None:
                             continue
                         uses = frozenset(
                             o.parameter
@@ -141,7 +163,7 @@ class Analysis:
                             if o.parameter >= 0
                         )
                         way = ((name, item.location, called), *inner.calls)
-                        self._keep(best, Reached(inner.do, uses, way, inner.function))
+                        self._keep(best, Reached(inner.do, uses, way, inner.function, when | holds))
         found = tuple(best.values())[:MOST]
         self._reached[name] = found
         return found
@@ -155,7 +177,7 @@ class Analysis:
         function = self.functions.get(name)
         if function is None or not self.kinds(name) & {Kind.READ, Kind.LOCK}:
             return False
-        for item, scopes in self.straight(function.tree):
+        for item, scopes, _ in self.straight(function.tree):
             if set(scopes) & {"transaction", "session", "thread", "after-commit", "lock"}:
                 continue
             taken = (
@@ -170,24 +192,57 @@ class Analysis:
 
     @staticmethod
     def _keep(best: dict[object, Reached], one: Reached) -> None:
-        key = (one.do.effect.kind, one.do.effect.location, one.uses)
+        key = (one.do.effect.kind, one.do.effect.location, one.uses, one.when)
         old = best.get(key)
         if old is None or len(one.calls) < len(old.calls):
             best[key] = one
 
-    def straight(self, tree: Tree) -> Iterator[tuple[Tree, tuple[str, ...]]]:
+    def holds(self, reached: Reached, invoke: Invoke) -> frozenset[Condition] | None:
+        """What must hold in the caller for `reached` to happen in this call; None where it cannot."""
+        if not reached.when:
+            return reached.when
+        known = dict(invoke.known)
+        found = set()
+        for position, word in reached.when:
+            if position < 0:
+                found.add((position, word))
+                continue
+            given = known.get(position)
+            if type(given) is int:
+                found.add((given, word))
+            elif given is not None and word in _IMPOSSIBLE[str(given)]:
+                return None
+        return frozenset(found)
+
+    @staticmethod
+    def remembers(function: Function, condition: Condition) -> bool:
+        """Whether a look that found nothing is followed by putting it there: the next look finds it."""
+        return condition[1].removeprefix("miss:") in function.fills
+
+    def straight(self, tree: Tree) -> Iterator[tuple[Tree, tuple[str, ...], frozenset[Condition]]]:
         """Effects and calls of a tree that are in no loop, each with the kinds of scopes around it."""
-        waiting: list[tuple[Tree, tuple[str, ...]]] = [(tree, ())]
+        waiting: list[tuple[Tree, tuple[str, ...], frozenset[Condition]]] = [(tree, (), frozenset())]
         while waiting:
-            item, scopes = waiting.pop()
+            item, scopes, when = waiting.pop()
             if type(item) is Loop:
                 continue
             if type(item) is Scope:
                 scopes = (*scopes, item.kind)
             if type(item) in (Do, Invoke):
-                yield item, scopes
+                yield item, scopes, when
             else:
-                waiting.extend((child, scopes) for child in reversed(children(item)))
+                waiting.extend((child, scopes, there) for child, there in reversed(inside(item, when)))
+
+    def in_request_transaction(self, function: Function) -> bool:
+        """Whether the framework opens a transaction around the function (Django's ATOMIC_REQUESTS)."""
+        if not self.program.atomic_requests or "non_atomic_requests" in function.decorated or function.parent:
+            return False
+        if function.klass is None:
+            first = function.parameters[0][0] if function.parameters else ""
+            return first == "request" and not self.callers(function.id)
+        name = function.name.rpartition(".")[2]
+        outside = self.program.ancestry(function.klass)[1]
+        return name in _VIEW_METHODS and any(base.endswith(("View", "ViewSet", "Mixin")) for base in outside)
 
     def callers(self, name: str) -> list[tuple[str, Invoke]]:
         """Where a function is called: (calling function, call)."""
@@ -211,6 +266,29 @@ class Analysis:
             Step(place, f"{self.name(caller)}() calls {self.name(called)}()", self.name(caller))
             for caller, place, called in calls
         ]
+
+
+_IMPOSSIBLE = {
+    "none": {"true", "some"},
+    "false": {"true", "none"},
+    "true": {"false", "none"},
+    "some": {"none"},
+}
+"""What cannot hold of an argument of which that is known."""
+
+
+def inside(tree: Tree, when: frozenset[Condition]) -> list[tuple[Tree, frozenset[Condition]]]:
+    """The trees directly inside `tree`, in order, each with what must hold for it to happen."""
+    if type(tree) is Branch and tree.when:
+        return [(way, when | there) for way, there in zip(tree.ways, tree.when, strict=True)]
+    if type(tree) is not Sequence:
+        return [(child, when) for child in children(tree)]
+    found = []
+    for item in tree.items:
+        found.append((item, when))
+        if type(item) is Branch:
+            when |= item.then
+    return found
 
 
 def loops_of(uses: Iterable[Origin]) -> set[Location]:

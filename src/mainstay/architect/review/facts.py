@@ -15,7 +15,8 @@ Expressions (None where nothing in it matters)::
     (COMP, kind, element, ((target, iterable, conditions), …), place)
     (LAMBDA, parameters, body)              (AWAIT, expression)       (YIELD, expression)
     (CHOICE, test, one, other)              (WALRUS, name, expression) (SLICE, expressions)
-    (AND, expressions)                      (STAR, expression)
+    (AND, expressions)                      (OR, expressions)
+    (NOT, expression)                       (STAR, expression)
 
 Statements::
 
@@ -39,7 +40,7 @@ from __future__ import annotations
 
 from typing import Any
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 """Part of every cache key; it changes with the form or meaning of facts."""
 
 Facts = Any
@@ -47,8 +48,8 @@ Facts = Any
 
 (
     NAME, ATTR, CALL, CONST, ITEMS, DICT, SUB, ANY, COMPARE, TEXT, COMP, LAMBDA, AWAIT, YIELD, CHOICE, WALRUS,
-    SLICE, AND, STAR,
-) = range(19)  # fmt: skip
+    SLICE, AND, STAR, OR, NOT,
+) = range(21)  # fmt: skip
 (
     EXPR, ASSIGN, AUG, RETURN, RAISE, BREAK, CONTINUE, IF, FOR, WHILE, WITH, TRY, DEF, CLASS, MATCH,
 ) = range(15)  # fmt: skip

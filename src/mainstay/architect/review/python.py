@@ -34,6 +34,8 @@ from mainstay.architect.review.facts import (
     LAMBDA,
     MATCH,
     NAME,
+    NOT,
+    OR,
     RAISE,
     RETURN,
     SLICE,
@@ -123,7 +125,7 @@ class _Reader:
             ast.Dict: self.dict,
             ast.Subscript: self.subscript,
             ast.BinOp: self.binary,
-            ast.UnaryOp: lambda node: self.expression(node.operand),
+            ast.UnaryOp: self.unary,
             ast.BoolOp: self.boolean,
             ast.Compare: self.compare,
             ast.JoinedStr: self.joined,
@@ -381,8 +383,13 @@ class _Reader:
         kept = tuple([part for part in parts if part is not None and part[0] != CONST])
         return (ANY, kept) if kept else None
 
+    def unary(self, node: Any) -> Facts:
+        operand = self.expression(node.operand)
+        return (NOT, operand) if type(node.op) is ast.Not and operand is not None else operand
+
     def boolean(self, node: Any) -> Facts:
-        return (AND, tuple([self.expression(value) for value in node.values]))
+        kind = AND if type(node.op) is ast.And else OR
+        return (kind, tuple([self.expression(value) for value in node.values]))
 
     def compare(self, node: Any) -> Facts:
         parts = tuple([self.expression(part) for part in (node.left, *node.comparators)])
