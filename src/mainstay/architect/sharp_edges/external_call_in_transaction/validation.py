@@ -29,8 +29,7 @@ def validate(analysis: Analysis) -> Iterator[Match]:
     for function in analysis.printed():
         if Kind.CALL not in analysis.kinds(function.id):
             continue
-        for match in _Walk(analysis, outcomes, function).matches():
-            yield match
+        yield from _Walk(analysis, outcomes, function).matches()
 
 
 class _Walk:
@@ -47,7 +46,11 @@ class _Walk:
         self.found: list[tuple[Do, int, tuple[tuple[str, Location, str], ...], str, Location, str]] = []
 
     def matches(self) -> Iterator[Match]:
-        self.tree(self.function.tree, NONE)
+        state = NONE
+        if self.analysis.in_request_transaction(self.function):
+            state = SCOPED
+            self.opened.append((self.function.location, "runs in the transaction of its request: ATOMIC_REQUESTS"))
+        self.tree(self.function.tree, state)
         said: set[str] = set()
         for do, state, way, where, opened, text in self.found:
             assert do.effect.location is not None
