@@ -123,13 +123,12 @@ async def test_each_statement_of_a_pipeline_is_held_by_itself(proxy: Proxy) -> N
 async def test_a_client_that_leaves_while_held_frees_its_backend(proxy: Proxy, postgres: Postgres) -> None:
     """When the client hangs up, the held statement never runs and the transaction's locks go."""
     proxy.gate = gate = Hold("SELECT 2")
-    client = await psycopg.AsyncConnection.connect(proxy.url())
-    await client.execute("SELECT pg_advisory_xact_lock(1)")
+    client = await asyncpg.connect(proxy.url())
+    await client.execute("BEGIN; SELECT pg_advisory_xact_lock(1)")
     held = asyncio.create_task(client.execute("SELECT 2"))
     await asyncio.wait_for(gate.held.wait(), 10)
-    held.cancel()
+    client.terminate()
     await asyncio.gather(held, return_exceptions=True)
-    await client.close()
     gate.release.set()
     async with await psycopg.AsyncConnection.connect(proxy.url()) as second:
         await second.execute("SELECT pg_advisory_xact_lock(1)")

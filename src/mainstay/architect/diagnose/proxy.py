@@ -570,8 +570,9 @@ class Connection:
 
     @property
     def _syncing(self) -> bool:
-        """Whether the server has been sent a Sync that it has not answered yet."""
-        return any(expected.kind == "S" for expected in self._expected)
+        """Whether the server has been sent the Sync that ends the running statement's batch."""
+        latest = next((expected.kind for expected in reversed(self._expected) if expected.kind in "SEB"), "")
+        return latest == "S"
 
     def _send(self, raw: bytes, expected: _Expected | None) -> None:
         self._out.append(raw)

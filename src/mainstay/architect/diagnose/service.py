@@ -41,8 +41,9 @@ class Service:
     """A subprocess that serves HTTP (or any TCP) on 127.0.0.1. An async context manager: leaving stops it.
 
     In `command` and in the values of `environment`, ``$PORT`` and ``${NAME}`` stand for the port and for
-    variables of the environment. The process is started in `directory`, in a process group of its own, so
-    that Ctrl-C in the terminal reaches the laboratory alone, and the laboratory can end them all.
+    variables of the environment; values that are inherited as they are stay as they are. The process is
+    started in `directory`, in a process group of its own, so that Ctrl-C in the terminal reaches the
+    laboratory alone, and the laboratory can end them all.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class Service:
         """Exit code, once it has ended; negative for a signal."""
         self._ready = ready
         self._timeout = timeout
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._process: asyncio.SubprocessTransport | None = None
+        self._watch = _Watch()
         known = {**(os.environ if environment is None else environment), "PORT": str(self.port)}
-        self.environment = {name: _substitute(value, known) for name, value in known.items()}
+        self.environment = {
+            name: value if value == os.environ.get(name) else _substitute(value, known)
+            for name, value in known.items()
+        }
         self._command = [_substitute(part, self.environment) for part in command]
 
     @property
@@ -80,11 +83,11 @@ class Service:
     @property
     def pid(self) -> int:
         """Process id; 0 before the start."""
-        return self._process.pid if self._process else 0
+        return self._process.get_pid() if self._process else 0
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of what it printed, standard output and error together."""
-        return "\n".join(list(self._lines)[-lines:])
+        return "\n".join(list(self._watch.lines)[-lines:])
 
     async def start(self) -> Self:
         """Start it and wait until it is ready.
@@ -93,10 +96,10 @@ class Service:
         ready, or is not ready after `timeout` seconds; nothing is left running then.
         """
         self._check_port()
-        self._process = await self._spawn()
         self.returncode = None
-        note(self._process.pid)
-        self._reading = asyncio.get_running_loop().create_task(self._read())
+        self._watch = _Watch()
+        self._process = await self._spawn()
+        note(self.pid)
         try:
             await self._wait_until_ready()
         except BaseException:
@@ -115,7 +118,7 @@ class Service:
                     "stop what listens there, or leave the port out to get a free one."
                 ) from None
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _spawn(self) -> asyncio.SubprocessTransport:
         if not self._command:
             raise MainstayError(
                 "the command of the service is empty; give it as in: -- uvicorn shop:app --port $PORT"
@@ -125,7 +128,8 @@ class Service:
                 f"the service cannot start in {self.directory}: there is no such folder; mend its directory."
             )
         try:
-            return await asyncio.create_subprocess_exec(
+            transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: self._watch,
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -134,6 +138,7 @@ class Service:
                 cwd=self.directory,
                 start_new_session=True,
             )
+            return transport
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise MainstayError(
@@ -141,33 +146,17 @@ class Service:
                 "check that it is installed and on the PATH, or give its full path."
             ) from None
 
-    async def _read(self) -> None:
-        """Read all it prints, so that it never waits for us, and keep the end of it."""
-        assert self._process is not None and self._process.stdout is not None
-        rest = b""
-        while data := await self._process.stdout.read(1 << 16):
-            *lines, rest = (rest + data).split(b"\n")
-            rest = rest[:KEPT_CHARACTERS]  # a line without end must not grow
-            for line in lines[-KEPT_LINES:]:
-                self._keep(line)
-        if rest:
-            self._keep(rest)
-
-    def _keep(self, line: bytes) -> None:
-        text = line[:KEPT_CHARACTERS].decode("utf-8", "replace").rstrip()
-        self._lines.append(text + "…" if len(line) > KEPT_CHARACTERS else text)
-
     async def _wait_until_ready(self) -> None:
         assert self._process is not None
-        ended = asyncio.ensure_future(self._process.wait())
+        ended = asyncio.ensure_future(self._watch.ended.wait())
         asking = asyncio.ensure_future(self._ask())
         try:
             await asyncio.wait({ended, asking}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                self.returncode = ended.result()
-                await self._last_words()
+                self.returncode = self._process.get_returncode()
+                await self._watch.last_words()
                 raise MainstayError(
-                    f"the service {self._name} ended {_how(self.returncode)} before it was ready; {self._said()}"
+                    f"the service {self._name} ended {_how(self.returncode or 0)} before it was ready; {self._said()}"
                 )
             if not asking.done():
                 what = f"answer {self._ready} with a status below 500" if self._ready != "tcp" else "listen"
@@ -211,13 +200,8 @@ class Service:
         return repr(" ".join(self._command)[:80])
 
     def _said(self) -> str:
-        said = [line for line in self._lines if line.strip()][-3:]
+        said = [line for line in self._watch.lines if line.strip()][-3:]
         return f"its last words: {' | '.join(said)}" if said else "it printed nothing"
-
-    async def _last_words(self) -> None:
-        """Let the reader come to the end of what was printed; a grandchild may keep the pipe open, so not for long."""
-        if self._reading is not None:
-            await asyncio.wait({self._reading}, timeout=1)
 
     async def stop(self) -> None:
         """SIGTERM to the process group, SIGKILL after `GRACE` seconds and to whatever escaped the group.
@@ -232,27 +216,27 @@ class Service:
             raise
 
     async def _stop(self) -> None:
-        process = self._process
+        process, self._process = self._process, None  # later its id may be another's
         if process is None:
             return
+        group = process.get_pid()
         family: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
-            leader = psutil.Process(process.pid)
-            family = [leader, *leader.children(recursive=True)]
-        if process.returncode is None:
-            _signal_group(process.pid, signal.SIGTERM)
+            family = psutil.Process(group).children(recursive=True)
+        if process.get_returncode() is None:
+            _signal_group(group, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), GRACE)
-        _signal_group(process.pid, signal.SIGKILL)
+                await asyncio.wait_for(self._watch.ended.wait(), GRACE)
+        _signal_group(group, signal.SIGKILL)
         for member in family:
             # psutil compares the time of birth, so a process id that was given anew is left alone.
             with contextlib.suppress(psutil.Error):
                 if member.is_running():
                     kill_tree(member)
-        self.returncode = await process.wait()
-        if self._reading is not None:
-            await self._last_words()
-            self._reading.cancel()
+        await self._watch.ended.wait()
+        self.returncode = process.get_returncode()
+        await self._watch.last_words()
+        process.close()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -261,6 +245,39 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+class _Watch(asyncio.SubprocessProtocol):
+    """Reads all that a process prints, so that it never waits for us, keeps the end of it, and sees it end."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.ended = asyncio.Event()
+        self._silent = asyncio.Event()
+        self._rest = b""
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[: KEPT_CHARACTERS + 1]  # a line without end must not grow
+        for line in lines[-KEPT_LINES:]:
+            self._keep(line)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if self._rest:
+            self._keep(self._rest)
+        self._silent.set()
+
+    def process_exited(self) -> None:
+        self.ended.set()
+
+    def _keep(self, line: bytes) -> None:
+        text = line[:KEPT_CHARACTERS].decode("utf-8", "replace").rstrip()
+        self.lines.append(text + "…" if len(line) > KEPT_CHARACTERS else text)
+
+    async def last_words(self) -> None:
+        """Read to the end of what was printed; a process that escaped may keep the pipe open, so not for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._silent.wait(), 1)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
