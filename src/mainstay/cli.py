@@ -344,4 +344,12 @@ def run() -> None:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Exception as error:
+        # A fault of ours is still one line; whoever wants to report it can ask for the rest.
+        if os.environ.get("MAINSTAY_TRACEBACK"):
+            raise
+        code = console.complain(
+            f"this is a fault of Mainstay, please report it: {type(error).__name__}: {error} "
+            "(MAINSTAY_TRACEBACK=1 shows where)"
+        )
     raise SystemExit(code)
