@@ -47,7 +47,7 @@ from mainstay.architect.findings import Event, Location
 PROBE = Path(__file__).parent / "probe"
 
 SETTLE = 0.25
-"""Seconds for which a service that works after its replies must be quiet until a run counts as over."""
+"""Seconds for which is looked whether a service goes on working after its reply."""
 
 Progress = Callable[[str], None]
 
@@ -87,12 +87,15 @@ class Run:
 
 
 class Ear(OpenGate):
-    """Lets everything through, and hears whether there was anything."""
+    """Lets everything through, and hears when the last statement came."""
 
-    heard = False
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.heard: float | None = None
+        """Seconds after which the last statement came; None where none did."""
 
     async def before(self, s: Statement) -> None:
-        self.heard = True
+        self.heard = time.perf_counter() - self.began
 
 
 @dataclass(slots=True)
@@ -123,7 +126,9 @@ class Laboratory:
     """What experiments have found out and others may use."""
     _clone: asyncio.Task[Database] | None = None
     _present: Database | None = None
-    _late: set[str] = field(default_factory=set)
+    _settle: dict[str, float] = field(default_factory=dict)
+    """For how long the service must be quiet after a request until a run counts as over; not 0 where it goes on
+    working after its reply."""
     _random: random.Random = field(default_factory=lambda: random.Random(20251120))
 
     # ----------------------------------------------------------------------------------------- state
@@ -217,7 +222,7 @@ class Laboratory:
         for actor, name in cast.items():
             for step in self._before(actor, name):
                 await self._step(self.stations[actor], step)
-        settle = SETTLE if self._late.intersection(cast.values()) else 0.0
+        settle = max(self._settle.get(name, 0.0) for name in cast.values())
         started = time.perf_counter()
         async with await self.postgres.connect(self._present) as connection:
             conductor = Conductor(
@@ -248,7 +253,7 @@ class Laboratory:
         left = Left(
             {actor: conductor.replies[actor].answer for actor in plan.then},
             snapshot,
-            {actor: _effects(conductor.calls, actor) for actor in plan.then},
+            _effects(conductor.calls, plan.then),
         )
         return Run(
             conductor.events,
@@ -269,12 +274,10 @@ class Laboratory:
         if (name, actor) not in self.cache:
             await self.run({actor: name}, Plan((actor,)))
             # Does the service go on working after its reply? Then runs must wait for it to be quiet.
-            if not any(known[0] == name for known in self.cache):
-                ear = Ear()
-                self.stations[actor].proxy.gate = ear
+            if name not in self._settle:
+                self.stations[actor].proxy.gate = ear = Ear()
                 await asyncio.sleep(SETTLE)
-                if ear.heard:
-                    self._late.add(name)
+                self._settle[name] = 0.0 if ear.heard is None else SETTLE + 3 * ear.heard
             run = await self.run({actor: name}, Plan((actor,)), locks=True)
             request = self.scenario.requests[name]
             reply = run.replies[actor]
@@ -560,20 +563,21 @@ async def _run_command(lab: Laboratory, station: Station, command: Sequence[str]
         )
 
 
-def _effects(calls: Sequence[Call], actor: str) -> list[Any]:
-    """The calls of an actor that do something outside, as JSON values; calls with one Idempotency-Key are one."""
-    found: list[Any] = []
+def _effects(calls: Sequence[Call], actors: Sequence[str]) -> dict[str, list[Any]]:
+    """The calls that do something outside, as JSON values, by actor; calls with one Idempotency-Key are one."""
+    found: dict[str, list[Any]] = {actor: [] for actor in actors}
     keys: set[tuple[str, str, str, str]] = set()
     for noted in calls:
         call = noted.call
-        if call.actor != actor or call.method in SAFE_METHODS or not call.effect:
+        if call.actor not in found or call.method in SAFE_METHODS or not call.effect:
             continue
         key = call.headers.get("idempotency-key", "")
         if key:
             if (identity := (call.name, call.method, call.path, key)) in keys:
                 continue
             keys.add(identity)
-        found.append({"to": call.name, "send": f"{call.method} {call.path}", "body": _json(call.body)})
+        body = _json(call.body)
+        found[call.actor].append({"to": call.name, "send": f"{call.method} {call.path}", "body": body})
     return found
 
 

@@ -41,6 +41,7 @@ min_wal_size = 32MB
 max_wal_size = 128MB
 max_connections = 300
 autovacuum = off
+deadlock_timeout = 100ms
 jit = off
 """
 

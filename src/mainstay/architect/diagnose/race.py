@@ -382,12 +382,11 @@ def tell(race: Race, plan: Plan, run: Run, observed: Judged, broken: Sequence[st
     argument += [f"The invariant does not hold: {line}." for line in broken]
     if any(each.differs for each in serial):
         argument.append("No serial order of the two requests leaves this behind.")
-    table = (early or late).meaning.target if (early or late) else ""  # type: ignore[union-attr]
     clash = f"invariant broken: {broken[0]}" if broken else _closest(serial)
     what = (
-        f"{table} is read and then written with nothing that keeps {'another' if race.symmetric else 'the other'} out"
-        if table
-        else "the outcome hangs on who is first at which statement"
+        f"{early.meaning.target} is read, and what follows from it is written, with nothing that keeps the other out"
+        if early is not None
+        else "what one of them does between two statements of the other shows"
     )
     both = lines[race.actors[0]]
     if race.requests[0] != race.requests[1]:

@@ -156,7 +156,6 @@ class Conductor:
         self._turn: str | None = None
         self._go = {actor: asyncio.Event() for actor in proxies}
         self._started: set[str] = set()
-        self._replied: set[str] = set()
         self._done: set[str] = set()
         self._flying: dict[int, Trace] = {}
         self._blocked: dict[str, Trace] = {}
@@ -202,7 +201,7 @@ class Conductor:
         except Hangup as error:
             reply = Reply(599, {}, f"no reply: {error}")
         self.replies[actor] = reply
-        self._replied.add(actor)
+        self._last = time.perf_counter()
         self._event(actor, "reply", str(reply), result=str(reply.status))
         await self._quiet([actor])
         self._done.add(actor)
