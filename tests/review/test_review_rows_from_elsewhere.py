@@ -84,6 +84,14 @@ LOUD = {
             for book in Book.objects.all():
                 print(list(book.tags.all()))
     """,
+    "another relation of rows that may have been prefetched": """
+        from models import Author, Book
+        def titles(author: Author):
+            return [list(book.tags.all()) for book in author.books.all()]
+        def view():
+            list(Book.objects.prefetch_related("tags"))
+            return [titles(a) for a in Author.objects.prefetch_related("books")]
+    """,
     "narrowed anew in each turn": """
         from models import Author
         def view(authors: list[Author]):

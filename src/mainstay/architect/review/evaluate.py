@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from mainstay.architect.effects import (
     Attempt,
@@ -40,6 +40,8 @@ from mainstay.architect.review.program import (
     last_name,
 )
 from mainstay.architect.review.sql import read_sql
+
+T = TypeVar("T")
 
 DEEPEST = 60
 """How far return types are followed on demand, in calls."""
@@ -174,10 +176,11 @@ class Body:
             and not kind
             and "staticmethod" not in function.decorated
         ):
-            if "classmethod" in function.decorated:
-                found = ("cls", function.klass.id)
-            else:
-                found = self.instance(function.klass)
+            found = (
+                ("cls", function.klass.id)
+                if "classmethod" in function.decorated
+                else self.instance(function.klass)
+            )
         if found is None and annotation is not None:
             found = self.annotated(annotation)
         if found is None and default is not None:
@@ -247,11 +250,12 @@ class Body:
         self.all.function(wrapper)
         found: list[str] = []
         for inner in self.nested(wrapper):
-            text = inner.tree
-            if isinstance(text, Sequence):
-                for item in text.items:
-                    if isinstance(item, Scope) and item.kind in ("transaction", "lock", "session"):
-                        found.append(item.kind)
+            items = inner.tree.items if isinstance(inner.tree, Sequence) else (inner.tree,)
+            found.extend(
+                item.kind
+                for item in items
+                if isinstance(item, Scope) and item.kind in ("transaction", "lock", "session")
+            )
         return tuple(found)
 
     def nested(self, function: Function) -> list[Function]:
@@ -273,7 +277,7 @@ class Body:
         line, column, end_line, end = place
         return Location(self.module.path, line, column, end_line, end)
 
-    def inside(self, walk: Callable[[], Any]) -> tuple[Tree, Any]:
+    def inside(self, walk: Callable[[], T]) -> tuple[Tree, T]:
         """What `walk` adds to the tree, apart from the rest, and what it returns."""
         outer, self.out = self.out, []
         try:
@@ -325,12 +329,12 @@ class Body:
         elif kind == f.SUB:
             self.fill(target[1])
             base = self.expression(target[1]) if target[1] else UNKNOWN
-            index = self.expression(target[2]) if target[2] else UNKNOWN
+            key = self.expression(target[2]) if target[2] else UNKNOWN
             if target[1] and target[1][0] == f.NAME and target[1][1] in self.names:
                 inner = base.t if base.t else ("dict", value.t)
                 if inner[0] == "const":
                     inner = ("dict", value.t)
-                self.names[target[1][1]] = Value(inner, base.o | value.o | index.o)
+                self.names[target[1][1]] = Value(inner, base.o | value.o | key.o)
         elif kind == f.STAR and target[1]:
             self.bind(target[1], Value(("list", None), value.o), place)
 
@@ -371,7 +375,7 @@ class Body:
         return set()
 
     def augmented(self, statement: Facts) -> str:
-        _, target, operator, expression, place = statement
+        _, target, _, expression, place = statement
         if target is None:
             self.expression(expression)
             return ""
@@ -466,7 +470,12 @@ class Body:
         self.looked_up.pop(name, None)
         if not expression:
             return
-        if expression[0] == f.CALL and expression[1] and expression[1][0] == f.ATTR and expression[1][2] == "get":
+        if (
+            expression[0] == f.CALL
+            and expression[1]
+            and expression[1][0] == f.ATTR
+            and expression[1][2] == "get"
+        ):
             self.looked_up[name] = (render(expression[1][1]), True)
         elif expression[0] == f.COMP:
             for _, _, conditions in expression[3]:
@@ -943,7 +952,9 @@ class Body:
     def subscript(self, expression: Facts) -> Value:
         base = self.expression(expression[1])
         if base.t and base.t[0] == "ext" and base.t[1].rpartition(".")[2] in _THROUGH:
-            return Value(self.annotated(expression))  # an alias: SessionDep = Annotated[Session, Depends(...)]
+            return Value(
+                self.annotated(expression)
+            )  # an alias: SessionDep = Annotated[Session, Depends(...)]
         index = self.expression(expression[2]) if expression[2] is not None else UNKNOWN
         t = base.t
         origins = base.o | index.o
@@ -968,9 +979,9 @@ class Body:
             and expression[2]
             and expression[2][0] == f.CONST
             and isinstance(expression[2][1], int)
+            and -len(t[1]) <= expression[2][1] < len(t[1])
         ):
-            if -len(t[1]) <= expression[2][1] < len(t[1]):
-                return Value(t[1][expression[2][1]], origins)
+            return Value(t[1][expression[2][1]], origins)
         if t[0] == "rowvalue" and index.t and index.t[0] == "str":
             return Value(None, self.of_field(base.o, index.t[1]) | index.o)
         if t[0] == "cls":
@@ -1163,7 +1174,9 @@ class Body:
         if f"loads:{name}" in traits:
             _, found = self.inside(lambda: self.invoke([method], base, [], {}, self.place(place)))
             if found.t and found.t[0] == "lib":
-                return Value((*found.t[:3], found.t[3] | {"related", "prefetched", "known"}, found.t[4]), found.o)
+                return Value(
+                    (*found.t[:3], found.t[3] | {"related", "prefetched", "known"}, found.t[4]), found.o
+                )
             return Value(found.t, found.o)
         found = self.invoke([method], base, [], {}, self.place(place))
         if found.t and found.t[0] == "lib" and "related" in found.t[3] and "known" not in traits:
@@ -1217,9 +1230,11 @@ class Body:
         kept = frozenset(x for x in traits if x.startswith("loads:") or x in ("known", "async"))
         if relation.kind == "many" and models.many != "rows":
             extra = {"related", f"relation:{relation.name}", *(("prefetched",) if loaded else ())}
-            if relation.back:
-                extra |= {f"loads:{relation.back}", f"back:{relation.back}"}
+            extra |= {x for x in traits if x.startswith("from:")}
             target = relation.target or None
+            back = self.program.relation(self.program.classes[target], relation.back) if target else None
+            if back is not None and back.kind == "one":
+                extra |= {f"loads:{relation.back}", f"back:{relation.back}"}
             manager = None
             if target:
                 found = self.class_member(UNKNOWN, self.program.classes[target], "objects").t
@@ -1229,16 +1244,18 @@ class Body:
         inner: Type = None
         if relation.target:
             extra_loads = {f"loads:{relation.back}", f"back:{relation.back}"} if relation.back else set()
+            if "known" not in kept:
+                extra_loads.add(f"from:{relation.name}")
             inner = ("obj", relation.target, kept | extra_loads)
         if not loaded and "async" not in traits:
-            words = {"lazy", f"relation:{relation.name}", *(("known",) if "known" in traits else ())}
+            words = {"lazy", f"relation:{relation.name}"}
+            words |= {x for x in traits if x == "known" or x.startswith("from:")}
             if models.pending:
                 words.add("autobegin")
             if relation.kind == "one":
                 words.add("one")
-            self.do(
-                Kind.READ, self.program.title(relation.target) or relation.name, render(expression), place, base.o, words
-            )  # fmt: skip
+            target = self.program.title(relation.target) or relation.name
+            self.do(Kind.READ, target, render(expression), place, base.o, words)
             read = Origin(where, self.program.title(relation.target), traits=frozenset({relation.kind}))
             origins = base.o | {read}
         else:
@@ -1251,7 +1268,7 @@ class Body:
     # -------------------------------------------------------------------------------------------- calls
 
     def call(self, expression: Facts) -> Value:
-        _, function, arguments, keywords, place = expression
+        _, function, arguments, _, place = expression
         if function is None:
             for part in arguments:
                 self.expression(part)
@@ -1407,7 +1424,7 @@ class Body:
                 found = self.expression(keyword)
                 self.each(found, value, arguments[0], where)
             if value.t and value.t[0] == "lib":
-                item, bound = self.item(value, arguments[0], where)
+                item, _ = self.item(value, arguments[0], where)
                 origins = item.o
                 return Value(("list", item.t), origins)
             if value.t and value.t[0] == "tuple":
@@ -1526,7 +1543,7 @@ class Body:
         if kind.new is not None and kind.new.runs:
             self.call_operation(kind.new, name, UNKNOWN, made, expression)
             return Value(made)
-        values, named = self.arguments(expression)
+        values, _ = self.arguments(expression)
         if kind.new is not None and kind.new.model >= 0:
             made = ("lib", name, self.model_of(values, kind.new.model, set()), NONE, klass)
         return Value(made, _origins(values))
@@ -1601,16 +1618,10 @@ class Body:
         gives = function.gives
         if function.decorated & _MANAGERS:
             return Value(("manager", function.id), frozenset(origins))
-        if gives and gives[0] == "lib" and receiver is not None and receiver.t and receiver.t[0] == "lib":
+        asked = receiver.t if receiver is not None else None
+        if gives and gives[0] == "lib" and gives[2] is None and asked and asked[0] == "lib" and asked[2] is not None:
             # A method of a custom queryset: what it gives is about the receiver's model.
-            if gives[2] is None and receiver.t[2] is not None:
-                gives = (
-                    gives[0],
-                    gives[1],
-                    receiver.t[2],
-                    gives[3] | receiver.t[3],
-                    gives[4] or receiver.t[4],
-                )
+            gives = (*gives[:2], asked[2], gives[3] | asked[3], gives[4] or asked[4])
         return Value(gives, frozenset(origins))
 
     def known(
@@ -1649,7 +1660,7 @@ class Body:
         elif old != t:
             joined = _join([Value(old), Value(t)]).t
             if joined is not None:
-                function.learned[position] = joined
+                function.learned[position] = _both_known(joined, old, t)
 
     # --------------------------------------------------------------------------------------- operations
 
@@ -1657,7 +1668,7 @@ class Body:
         self, operation: Operation, name: str, callee: Value, receiver: Type, expression: Facts
     ) -> Value:
         """A call that a library table describes."""
-        _, function, arguments, keywords, place = expression
+        _, function, _, _, place = expression
         where = self.place(place)
         shown = render(expression)
         if operation.runs:
@@ -1678,7 +1689,7 @@ class Body:
         if operation.kind is not None:
             self.out.append(Do(Effect(operation.kind, "", shown, where)))
         arguments = list(expression[2])
-        keywords = {name: part for name, part in expression[3]}
+        keywords = dict(expression[3])
         run = arguments[number] if number < len(arguments) else keywords.get("target") or keywords.get("func")
         rest = [a for i, a in enumerate(arguments) if i > number]
         if how == "later":
@@ -1836,7 +1847,7 @@ class Body:
             if kind is Kind.READ or (kind is Kind.WRITE and gives in ("scalar", "pair", "fetched", "row")):
                 words = frozenset(
                     x for x in traits
-                    if x in ("one", "locks-rows", "may-lock", "presence", "total", "columns", "limited", "lazy", "serializable")
+                    if x in _OF_THE_READ
                     or x.startswith(("where:", "reads:"))
                 )  # fmt: skip
                 if kind is Kind.WRITE:
@@ -1870,7 +1881,9 @@ class Body:
             if model in self.program.classes:
                 kept = {x for x in traits if x.startswith(("loads:", "back:"))}
                 if "related" not in traits or "known" in traits:
-                    kept.add("known")  # else the rows may have come along with one from elsewhere
+                    kept.add("known")
+                else:  # the rows may have come along with one from elsewhere
+                    kept |= {f"from:{x[9:]}" for x in traits if x.startswith("relation:")}
                 if t and t[0] == "lib" and t[1].startswith("Async"):
                     kept.add("async")
                 if "async" in traits:
@@ -1897,10 +1910,10 @@ class Body:
             index = int(gives)
             return Value(values[index].t if index < len(values) else None, origins)
         if gives in self.libraries.types:
-            kept = frozenset(x for x in traits if x != "pending")
+            of_query = frozenset(x for x in traits if x != "pending")
             if t and t[0] == "lib" and t[1].startswith("Async"):
-                kept |= {"async"}
-            return Value(("lib", gives, model, kept, None), origins)
+                of_query |= {"async"}
+            return Value(("lib", gives, model, of_query, None), origins)
         return Value(None, origins)
 
     def named(self, gives: str, t: Type) -> Type:
@@ -1947,9 +1960,10 @@ class Body:
                 traits |= {f"where:{name}" for name in value.t[1]}
             elif value.t and value.t[0] == "lib":
                 traits |= {x for x in value.t[3] if x.startswith("where:")}
-        for name, value in named.items():
-            if name not in ("defaults", "**", "queryset", "to_attr"):
-                traits.add(f"where:{name.partition('__')[0]}")
+        traits |= {
+            f"where:{name.partition('__')[0]}"
+            for name in named.keys() - {"defaults", "**", "queryset", "to_attr"}
+        }
 
     def sets(self, values: list[Value], named: dict[str, Value], traits: set[str]) -> None:
         for name, value in named.items():
@@ -1973,9 +1987,15 @@ class Body:
                 traits.add("loads:*")  # a list of names worked out elsewhere: rather quiet than wrong
             elif value.t[0] == "str":
                 empty = False
-                for part in value.t[1].split("__"):
+                parts = value.t[1].split("__")
+                for part in parts:
                     traits.add(f"loads:{part}")
                     self.program.loaded_names.add(part)
+                self.program.loaded_pairs.update(zip(parts, parts[1:], strict=False))
+                inner = named.get("queryset") or (values[1] if len(values) == 2 else None)
+                if inner is not None and inner.t and inner.t[0] == "lib" and inner.t[1] in _QUERYSETS:
+                    below = [x[6:] for x in inner.t[3] if x.startswith("loads:")]
+                    self.program.loaded_pairs.update((parts[-1], x) for x in below)
                 if value.t[1] == "*":
                     traits.add("loads:*")
             elif value.t[0] == "col":
@@ -1987,10 +2007,10 @@ class Body:
                 traits |= {x for x in value.t[3] if x.startswith("loads:")}
             elif value.t[0] in ("tuple", "list", "const"):
                 empty = False
-                parts = value.t[1] if value.t[0] == "tuple" else ()
-                if not parts:
+                several = value.t[1] if value.t[0] == "tuple" else ()
+                if not several:
                     traits.add("loads:*")
-                self.loads([Value(part) for part in parts], {}, traits)
+                self.loads([Value(part) for part in several], {}, traits)
         if empty and not named:
             traits.add("loads:*")
 
@@ -2090,6 +2110,9 @@ class _Handled:
         self.names = names
 
 
+_OF_THE_READ = {"one", "locks-rows", "may-lock", "presence", "total", "columns", "limited", "lazy", "serializable",
+                "identity"}  # fmt: skip
+"""Traits of a query that its rows keep in their origin."""
 _QUERYSETS = {"Manager", "UserManager", "QuerySet"}
 
 _STATEMENTS_OF = {
@@ -2193,6 +2216,15 @@ def _either(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
     if ("locks-rows" in one) != ("locks-rows" in other):
         return ((one | other) - {"locks-rows"}) | {"may-lock"}
     return one | other
+
+
+def _both_known(joined: Type, one: Type, other: Type) -> Type:
+    """`joined` as rows whose query is in sight, only where that holds for both types it was made of."""
+    if joined[0] == "list" and joined[1] and one[1] and other[1]:
+        return ("list", _both_known(joined[1], one[1], other[1]))
+    if joined[0] == one[0] == other[0] == "obj" and not ("known" in one[2] and "known" in other[2]):
+        return (*joined[:2], joined[2] - {"known"})
+    return joined
 
 
 def _is_batch(target: Facts) -> bool:

@@ -158,6 +158,8 @@ class Program:
         """Top-level packages that any file imports."""
         self.loaded_names: set[str] = set()
         """Names of relations that any query of the program loads along."""
+        self.loaded_pairs: set[tuple[str, str]] = set()
+        """Relations that any query loads along with another one: (the other one, its own)."""
         self.tables: dict[str, str] = {}
         """Table name -> the model's name, where a model says which table it has."""
         self.methods_by_name: dict[str, list[str]] = {}
@@ -206,9 +208,8 @@ class Program:
                         module.names.setdefault(target[1], ("expr", statement[2], statement[3]))
                         if target[1] == "DATABASES" or target[1] == "ATOMIC_REQUESTS":
                             self._atomic_requests(target[1], statement[2])
-                    elif target and target[0] == SUB and statement[2] == (CONST, True):
-                        if "ATOMIC_REQUESTS" in str(target):
-                            self.atomic_requests = True
+                    elif target and target[0] == SUB and "ATOMIC_REQUESTS" in str(target):
+                        self.atomic_requests |= statement[2] == (CONST, True)
             elif kind == IF:
                 self._statements(module, statement[2])
                 self._statements(module, statement[3])
@@ -353,10 +354,11 @@ class Program:
             if below in self.modules:
                 return ("mod", below)
             return None
-        below = self.resolve_module(f"{full}.{member}", module) if not level else None
-        if level and f"{full}.{member}" in self.modules:
-            below = f"{full}.{member}"
-        return ("mod", below) if below else ("ext", f"{full}.{member}")
+        submodule = f"{full}.{member}"
+        known = submodule if level and submodule in self.modules else None
+        if not level:
+            known = self.resolve_module(submodule, module)
+        return ("mod", known) if known else ("ext", submodule)
 
     def evaluate_at(self, module: Module, value: Facts, annotation: Facts) -> Type:
         """Type of an expression at the top level of a module; set by `evaluate` to avoid a circle."""

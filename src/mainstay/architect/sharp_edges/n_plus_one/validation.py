@@ -146,7 +146,15 @@ def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verd
         return Verdict.POSSIBLE
     if "known" not in do.traits:
         # The rows come from elsewhere: where the program loads this relation along anywhere, it may do so there.
-        if any(t[9:] in analysis.program.loaded_names for t in do.traits if t.startswith("relation:")):
+        program = analysis.program
+        relations = {t[9:] for t in do.traits if t.startswith("relation:")}
+        above = {t[5:] for t in do.traits if t.startswith("from:")}
+        if above and relations:
+            if any((one, "*") in program.loaded_pairs for one in above):
+                return Verdict.POSSIBLE
+            if any((one, other) in program.loaded_pairs for one in above for other in relations):
+                return Verdict.POSSIBLE
+        elif relations & program.loaded_names:
             return Verdict.POSSIBLE
     return Verdict.LIKELY
 
