@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from review_models import MODELS
 
 from conftest import Reviewer
-from review_models import MODELS
 
 HEAD = """
 from sqlalchemy import select
@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from models import Customer, Line, Order
 """
 
-WALKS = HEAD + """
+WALKS = (
+    HEAD
+    + """
 def show(session: Session):
     for order in session.scalars(select(Order)):
         total(session, order{argument})
@@ -21,6 +23,7 @@ def show(session: Session):
 def total(session: Session, order: Order, {parameter}):
 {body}
 """
+)
 
 QUIET = {
     "flag left at its default": ("", "deep=False", "    if deep:\n        session.get(Customer, order.customer_id)"),
@@ -77,7 +80,9 @@ def program(case: tuple[str, str, str]) -> dict[str, str]:
     argument, parameter, body = case
     return {
         "models.py": MODELS,
-        "app.py": WALKS.replace("{argument}", argument).replace("{parameter}", parameter).replace("{body}", body),
+        "app.py": WALKS.replace("{argument}", argument)
+        .replace("{parameter}", parameter)
+        .replace("{body}", body),
     }
 
 
@@ -95,7 +100,9 @@ def test_what_the_call_allows_is_found(find: Reviewer, name: str) -> None:
 
 def test_flags_are_followed_through_functions_that_hand_them_on(find: Reviewer) -> None:
     """A flag handed on keeps its meaning through any number of calls."""
-    text = HEAD + """
+    text = (
+        HEAD
+        + """
 def show(session: Session):
     for order in session.scalars(select(Order)):
         middle(session, order)
@@ -107,6 +114,7 @@ def low(session: Session, order: Order, deep):
     if deep:
         session.get(Customer, order.customer_id)
 """
+    )
     assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
     loud = text.replace("middle(session, order)\n", "middle(session, order, True)\n", 1)
     assert len(find({"models.py": MODELS, "app.py": loud}, "n-plus-one")) == 1

@@ -96,7 +96,7 @@ def test_two_services_with_equal_module_names(find, steps) -> None:
     found = find(
         {
             "one/models.py": MODELS, "one/api.py": api,
-            "one/helper.py": "from models import Customer\ndef look(s, o):\n    return s.get(Customer, o.customer_id)\n",
+            "one/helper.py": "from models import Customer\ndef look(s, o):\n    s.get(Customer, o.customer_id)\n",
             "two/models.py": MODELS, "two/api.py": api, "two/helper.py": "def look(s, o):\n    return o.id\n",
         },
         "n-plus-one",

@@ -71,7 +71,16 @@ class Reached:
     """What must hold for it to happen."""
 
 
-CACHED = {"lru_cache", "cache", "cached", "cachedmethod", "memoize", "cached_property", "alru_cache", "ttl_cache"}
+CACHED = {
+    "lru_cache",
+    "cache",
+    "cached",
+    "cachedmethod",
+    "memoize",
+    "cached_property",
+    "alru_cache",
+    "ttl_cache",
+}
 """Last names of decorators that keep what a function returned."""
 
 MOST = 24
@@ -214,10 +223,23 @@ class Analysis:
                 return None
         return frozenset(found)
 
+    def never(self, name: str, when: frozenset[Condition]) -> bool:
+        """Whether `when` holds in no call of a function that the program makes."""
+        asked = [c for c in when if c[0] >= 0]
+        callers = self.callers(name) if asked else []
+        return bool(callers) and all(
+            any(
+                type(given) is str and word in _IMPOSSIBLE[given]
+                for position, word in asked
+                for given in (dict(invoke.known).get(position),)
+            )
+            for _, invoke in callers
+        )
+
     @staticmethod
     def remembers(function: Function, condition: Condition) -> bool:
         """Whether a look that found nothing is followed by putting it there: the next look finds it."""
-        return condition[1].removeprefix("miss:") in function.fills
+        return condition[1] == "detached" or condition[1].removeprefix("miss:") in function.fills
 
     def straight(self, tree: Tree) -> Iterator[tuple[Tree, tuple[str, ...], frozenset[Condition]]]:
         """Effects and calls of a tree that are in no loop, each with the kinds of scopes around it."""

@@ -42,7 +42,7 @@ def digests(sources: Sequence[Source]) -> None:
     """Hash every file's content; a file that cannot be read becomes a problem."""
     for source in sources:
         try:
-            size = os.stat(source.path).st_size
+            size = source.path.stat().st_size
             if size > LARGEST_FILE:
                 source.problem = Problem(source.name, too_large(size))
                 continue

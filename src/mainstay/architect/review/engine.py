@@ -116,7 +116,7 @@ def _analyse(
                         edge.remedy,
                         edge.patterns,
                         subject=match.subject,
-                    )  # fmt: skip
+                    )
                 )
     finally:
         if collector:
@@ -224,8 +224,8 @@ def _key(sources: Sequence[Source], validations: Mapping[str, Validation], table
     for edge in validations.values():
         validate = edge.validation()
         code = getattr(getattr(validate, "__code__", None), "co_filename", "")
-        if code and os.path.exists(code):
-            status = os.stat(code)
+        if code and Path(code).exists():
+            status = Path(code).stat()
             parts.update(f"{code}{status.st_mtime_ns}{status.st_size}".encode())
         parts.update(f"{edge.severity}{edge.remedy}{edge.patterns}".encode())
     return parts.hexdigest()

@@ -50,6 +50,7 @@ FEW = 10
 """A query limited to so many rows, written as a number in the code, does not grow with data."""
 
 _BATCH = re.compile(r"batch|chunk|page|slice|window|group", re.IGNORECASE)
+_LOCK = re.compile(r"(^|_)(lock|mutex)s?(_|$|ed)|Lock$")
 _RETRY = re.compile(r"attempt|retr|tries|backoff", re.IGNORECASE)
 _LISTS = {"list", "List", "Sequence", "Iterable", "Iterator", "set", "Set", "frozenset", "Collection", "tuple", "Tuple",
           "AsyncIterator", "AsyncGenerator", "Generator", "AsyncIterable", "MutableSequence", "FrozenSet", "deque",
@@ -191,6 +192,8 @@ class Body:
             learned = function.learned.get(index)
             if learned is not None and (found is None or found[:2] == learned[:2]):
                 found = learned
+        if found is None and default is not None and default[0] == f.CONST and type(default[1]) is int:
+            found = self.constant(default).t  # a limit of few, if nobody asks for more
         if found is not None and kind in ("*",):
             found = ("list", found)
         return Value(found, frozenset([Origin(parameter=index)]))
@@ -448,6 +451,10 @@ class Body:
             (left, right), operator = test[1], test[2][0]
             if operator in ("In", "NotIn") and right:
                 there = held == (operator == "In")
+                if right[0] in (f.NAME, f.ATTR):
+                    t = self.expression(right).t
+                    if t and t[0] == "lib" and "Session" in t[1]:
+                        return NONE if there else frozenset([(-1, "detached")])
                 return NONE if there else frozenset([(-1, f"miss:{render(right)}")])
             if right == (f.CONST, None) and left and left[0] in (f.NAME, f.WALRUS):
                 if left[0] == f.WALRUS:
@@ -686,7 +693,7 @@ class Body:
         if t is None or t[0] not in ("ctx", "lib", "manager"):
             # A lock by its name: of a cache, a file, a thread. What it protects is not looked into.
             named = last_name(expression) if expression else ""
-            if re.search(r"(^|_)(lock|mutex)s?(_|$|ed)|Lock$", named):
+            if _LOCK.search(named):
                 return ["lock"], Value(t, value.o), []
         if t is None:
             return [], Value(None, value.o), []
@@ -701,7 +708,10 @@ class Body:
         if t[0] == "manager":  # what a function under @contextmanager gave
             function = self.program.functions[t[1]]
             gives = function.gives[1] if function.gives and function.gives[0] == "list" else function.gives
-            return list(function.yields_in), Value(gives, value.o), []
+            scopes = list(function.yields_in)
+            if "lock" not in scopes and _LOCK.search(function.name.rpartition(".")[2]):
+                scopes.insert(0, "lock")
+            return scopes, Value(gives, value.o), []
         if t[0] == "obj":
             klass = self.program.classes[t[1]]
             result, leave = value, []
@@ -849,6 +859,8 @@ class Body:
         values = [self.expression(part) for part in expression[1]]
         fields = frozenset(v.t[2] for v in values if v.t and v.t[0] == "col")
         if fields:
+            if expression[2] != ("Eq",):
+                fields |= {f"{name}~" for name in fields}
             return Value(("cond", fields), _origins(v for v in values if not (v.t and v.t[0] == "col")))
         if (
             len(values) == 2
@@ -1221,12 +1233,18 @@ class Body:
         finally:
             self.all.depth -= 1
 
+    def is_async(self) -> bool:
+        """Whether the function works with an async session."""
+        return any(v.t and v.t[0] == "lib" and v.t[1] == "AsyncSession" for v in self.names.values())
+
     def follow(self, base: Value, relation: Relation, models: Any, place: Any, expression: Facts) -> Value:
         """``row.relation``: what it gives, and the query it costs unless it is loaded already."""
         traits: frozenset[str] = base.t[2]
         loaded = (
             f"loads:{relation.name}" in traits or "loads:*" in traits or relation.eager or "new" in traits
         )
+        # An async session loads nothing by being looked at: such rows came with it, or were never stored.
+        loaded = loaded or (models.pending and self.is_async())
         kept = frozenset(x for x in traits if x.startswith("loads:") or x in ("known", "async"))
         if relation.kind == "many" and models.many != "rows":
             extra = {"related", f"relation:{relation.name}", *(("prefetched",) if loaded else ())}
@@ -1241,6 +1259,10 @@ class Body:
                 manager = found[4] if found and found[0] == "lib" else None
             return Value(("lib", models.many, target, kept | extra, manager), base.o)
         where = self.place(place)
+        if relation.kind == "one":
+            if models.pending and _all_of_one(base.o, relation.name):
+                base = Value(base.t, frozenset(o for o in base.o if o.loop is None))
+            base = Value(base.t, self.of_field(base.o, relation.name))
         inner: Type = None
         if relation.target:
             extra_loads = {f"loads:{relation.back}", f"back:{relation.back}"} if relation.back else set()
@@ -1324,9 +1346,8 @@ class Body:
     def column_method(self, t: Type, values: list[Value]) -> Value:
         if t[3] in ("label", "asc", "desc"):
             return Value(("col", t[1], t[2]), _origins(values))
-        if t[3] in ("any", "has"):
-            return Value(("cond", frozenset([t[2]])), _origins(values))
-        return Value(("cond", frozenset([t[2]])), _origins(values))
+        # `~` marks a condition that several values meet.
+        return Value(("cond", frozenset([t[2], f"{t[2]}~"])), _origins(values))
 
     def list_method(self, t: Type, callee: Value, values: list[Value], function: Facts) -> Value:
         name, kind = t[1], t[2]
@@ -1619,7 +1640,14 @@ class Body:
         if function.decorated & _MANAGERS:
             return Value(("manager", function.id), frozenset(origins))
         asked = receiver.t if receiver is not None else None
-        if gives and gives[0] == "lib" and gives[2] is None and asked and asked[0] == "lib" and asked[2] is not None:
+        if (
+            gives
+            and gives[0] == "lib"
+            and gives[2] is None
+            and asked
+            and asked[0] == "lib"
+            and asked[2] is not None
+        ):
             # A method of a custom queryset: what it gives is about the receiver's model.
             gives = (*gives[:2], asked[2], gives[3] | asked[3], gives[4] or asked[4])
         return Value(gives, frozenset(origins))
@@ -2135,6 +2163,12 @@ def _exceptions(expression: Facts) -> frozenset[str]:
         return frozenset().union(*(_exceptions(part) for part in expression[1])) if expression[1] else NONE
     name = last_name(expression)
     return frozenset({name}) if name else NONE
+
+
+def _all_of_one(origins: frozenset[Origin], relation: str) -> bool:
+    """Whether rows were chosen by one value of the key behind `relation`: it leads all of them to one row."""
+    key = f"where:{relation}_id"
+    return any(o.read is not None and key in o.traits and f"{key}~" not in o.traits for o in origins)
 
 
 def _may_leave(body: Facts) -> bool:

@@ -291,7 +291,7 @@ class _Reader:
             if type(node) not in (ast.Name, ast.Attribute, ast.Subscript, ast.BinOp):
                 return None
             for part in ast.walk(node):  # places inside the string mean nothing in the file
-                if hasattr(part, "lineno"):
+                if isinstance(part, ast.expr):
                     part.lineno = part.end_lineno = 1
                     part.col_offset = part.end_col_offset = 0
         return self.expression(node)

@@ -67,10 +67,10 @@ def _walk(
     while waiting:
         folder = waiting.pop()
         try:
-            status = os.stat(folder)
+            status = Path(folder).stat()
             key = (status.st_dev, status.st_ino)
             if key in visited:
-                if os.path.islink(folder):
+                if Path(folder).is_symlink():
                     problems.append(
                         Problem(
                             _relative(Path(folder), root), "skipped: a link back to a folder already read"

@@ -219,7 +219,7 @@ def add_table(libraries: Libraries, name: str, table: Mapping[str, Any]) -> None
                 reverse=models.get("reverse", False),
                 methods=methods,
                 pending=models.get("pending", False),
-            )  # fmt: skip
+            )
         )
 
 
@@ -232,10 +232,8 @@ def _text(value: object, where: str) -> str:
 @cache
 def shipped() -> tuple[tuple[str, dict[str, Any]], ...]:
     """The tables of this folder: (name, content), in alphabetical order."""
-    found = []
-    for file in sorted(Path(__file__).parent.glob("*.toml")):
-        found.append((file.stem, tomllib.loads(file.read_text(encoding="utf-8"))))
-    return tuple(found)
+    files = sorted(Path(__file__).parent.glob("*.toml"))
+    return tuple((file.stem, tomllib.loads(file.read_text(encoding="utf-8"))) for file in files)
 
 
 def load(extra: Mapping[str, Mapping[str, Any]] | None = None) -> Libraries:
@@ -247,11 +245,13 @@ def load(extra: Mapping[str, Mapping[str, Any]] | None = None) -> Libraries:
         for name, table in ready or waiting:
             add_table(libraries, name, table)
         waiting = [item for item in waiting if item not in (ready or waiting)]
-    for name, table in (extra or {}).items():
-        add_table(libraries, f"[tool.mainstay.libraries.{name}]", table)
+    for name, own in (extra or {}).items():
+        add_table(libraries, f"[tool.mainstay.libraries.{name}]", own)
     return libraries
 
 
 def _needs(table: Mapping[str, Any]) -> set[str]:
-    types = table.get("types", {})
-    return {parts["like"] for parts in types.values() if "like" in parts} - types.keys()
+    """Types of other tables that the types of this one are like."""
+    types: dict[str, Any] = table.get("types", {})
+    wanted: set[str] = {parts["like"] for parts in types.values() if "like" in parts}
+    return wanted - types.keys()

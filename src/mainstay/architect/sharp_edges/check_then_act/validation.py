@@ -23,15 +23,20 @@ from mainstay.architect.findings import Location, Step, Verdict
 from mainstay.architect.review.analysis import Analysis, Match
 from mainstay.architect.review.program import Function
 
-_VIOLATIONS = {"IntegrityError", "UniqueViolation", "UniqueViolationError", "DatabaseError", "DBAPIError", "SQLAlchemyError",
-               "StaleDataError", "SerializationFailure", "OperationalError", "*", "Exception"}  # fmt: skip
-_EXPECTED = _VIOLATIONS - {"*", "Exception", "DatabaseError", "SQLAlchemyError", "DBAPIError"}
+_EXPECTED = {"IntegrityError", "UniqueViolation", "UniqueViolationError", "StaleDataError", "SerializationFailure",
+             "OperationalError"}  # fmt: skip
+"""Errors that say that someone else came first; who handles one has thought of it."""
+_NO_RACE = {"locks-rows", "may-lock", "serializable", "outcome", "many"}
+"""Traits of a read that no decision goes wrong on: its rows are locked, or it is the answer of a write."""
 
 
 _ONCE = re.compile(
     r"(^|\.|_)(setup|init|initialize|install|populate|migrate|seed|bootstrap|sync|load|import|upgrade)(_|$)"
 )
 """Names of functions that run alone: at set-up, in a migration, in one scheduler."""
+
+
+_CLAIM = re.compile(r"^_*(try_|maybe_)?(acquire|claim|lock)(_|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,18 +209,13 @@ class _Walk:
                 and origin.field in sets
                 and self.same_row(origin, do)
                 and "selects" not in origin.traits
+                and self.relies(origin, decision, do)
             ):
                 self.handed.append(
                     _Act(origin.parameter, origin.field, decision.location, do, self.function.id, ())
                 )
             return
-        if origin.read is None or origin.traits & {
-            "locks-rows",
-            "may-lock",
-            "serializable",
-            "outcome",
-            "many",
-        }:
+        if origin.read is None or origin.traits & _NO_RACE:
             return
         if not origin.target or origin.target != do.effect.target:
             return
@@ -268,6 +268,9 @@ class _Walk:
         if not origin.field:
             return True
         classes = self.analysis.program.classes_named(origin.target)
+        relations = [self.analysis.program.relation(klass, origin.field) for klass in classes]
+        if any(relation is not None and relation.kind == "many" for relation in relations):
+            return False
         return not classes or any(self.analysis.program.is_column(klass, origin.field) for klass in classes)
 
     def same_row(self, origin: Origin, do: Do) -> bool:
@@ -294,7 +297,10 @@ class _Walk:
                 return Verdict.LIKELY
             return Verdict.POSSIBLE if origin.field and sets else None
         if looked & sets or ("*" in looked and sets):
-            return Verdict.LIKELY
+            asked = {t[6:] for t in origin.traits if t.startswith("where:")}
+            named = any(o.read == origin.read and o.field for o in do.uses)
+            chosen_otherwise = asked and conditions and not asked & conditions and not named
+            return Verdict.POSSIBLE if chosen_otherwise else Verdict.LIKELY
         if "in-database" in traits and sets:
             return Verdict.POSSIBLE
         return Verdict.POSSIBLE if sets and origin.field else None
@@ -326,7 +332,7 @@ class _Walk:
         self.called.extend((called, self.locked > 0) for called in invoke.functions)
         if self.locked:
             return
-        if any(self.analysis.takes_lock(called) for called in invoke.functions):
+        if any(self.analysis.takes_lock(called) or self.claims(called) for called in invoke.functions):
             self.locked += 1  # in force until the transaction ends
             return
         for called in invoke.functions:
@@ -349,26 +355,21 @@ class _Walk:
                                     (here, *act.calls),
                                 )
                             )
-                    elif origin.read is not None and not origin.traits & {
-                        "locks-rows",
-                        "serializable",
-                        "outcome",
-                        "many",
-                    }:
-                        if origin.target == act.do.effect.target and self.is_column(
-                            replace(origin, field=act.field)
-                        ):
-                            self.found.append(
-                                (
-                                    origin,
-                                    act.decision,
-                                    act.do,
-                                    act.function,
-                                    (here, *act.calls),
-                                    Verdict.LIKELY,
-                                    act.field,
-                                )
-                            )
+                    elif (
+                        origin.read is not None
+                        and not origin.traits & _NO_RACE
+                        and origin.target == act.do.effect.target
+                        and self.is_column(replace(origin, field=act.field))
+                    ):
+                        way = (here, *act.calls)
+                        self.found.append(
+                            (origin, act.decision, act.do, act.function, way, Verdict.LIKELY, act.field)
+                        )
+
+    def claims(self, called: str) -> bool:
+        """Whether a function that writes says by its name that it claims something: rows, a turn, a lock."""
+        name = self.analysis.functions[called].name.rpartition(".")[2]
+        return _CLAIM.search(name) is not None and Kind.WRITE in self.analysis.kinds(called)
 
     # ------------------------------------------------------------------------------------- matches
 
@@ -397,7 +398,7 @@ class _Walk:
                 or _ONCE.search(self.function.name)
             ):
                 verdict = Verdict.POSSIBLE
-            message = f"{name}() checks {what} and then writes {target} with no lock between: two requests can both pass"
+            message = f"{name}() checks {what}, then writes {target} with no lock between: two requests can both pass"
             yield Match(
                 verdict, message, calls[0][1] if calls else written, path, name, function=self.function.id
             )

@@ -49,7 +49,9 @@ class _Walk:
         state = NONE
         if self.analysis.in_request_transaction(self.function):
             state = SCOPED
-            self.opened.append((self.function.location, "runs in the transaction of its request: ATOMIC_REQUESTS"))
+            self.opened.append(
+                (self.function.location, "runs in the transaction of its request: ATOMIC_REQUESTS")
+            )
         self.tree(self.function.tree, state)
         said: set[str] = set()
         for do, state, way, where, opened, text in self.found:
