@@ -154,7 +154,7 @@ def order(wrong: bool) -> Answer:
         if wrong:
             row = connection.execute("SELECT max(id) FROM basket").fetchone()
         assert row is not None
-        connection.execute("INSERT INTO item (basket_id, name) VALUES (%s, %s)", (row[0], ACTOR))
+        connection.execute("INSERT INTO item (basket_id, maker_id, name) VALUES (%s, 1, %s)", (row[0], ACTOR))
     return 201, {}
 
 
@@ -182,6 +182,49 @@ def dice() -> Answer:
     return 200, {}
 
 
+def baskets(limit: str = "") -> Answer:
+    """One query for the baskets, then one more for the items of each."""
+    rows = connection.execute(f"SELECT id, owner FROM basket ORDER BY id {limit}").fetchall()
+    return 200, [
+        [owner, connection.execute("SELECT name FROM item WHERE basket_id = %s", (number,)).fetchall()]
+        for number, owner in rows
+    ]
+
+
+def baskets_together() -> Answer:
+    rows = connection.execute("SELECT id FROM basket").fetchall()
+    marks = ", ".join(["%s"] * len(rows))
+    numbers = [number for (number,) in rows]
+    return 200, connection.execute(f"SELECT name FROM item WHERE basket_id IN ({marks})", numbers).fetchall()
+
+
+def owners() -> Answer:
+    """Asks for each item's maker, but only once for each maker: hidden while all items share one."""
+    known: dict[int, str] = {}
+    for (maker,) in connection.execute("SELECT maker_id FROM item").fetchall():
+        if maker not in known:
+            row = connection.execute("SELECT name FROM maker WHERE id = %s", (maker,)).fetchone()
+            assert row is not None
+            known[maker] = row[0]
+    return 200, sorted(known.values())
+
+
+def touch() -> Answer:
+    """Writes every row, in one batch that is sent in one go."""
+    with connection.cursor() as cursor:
+        rows = cursor.execute("SELECT id FROM item").fetchall()
+        cursor.executemany("UPDATE item SET name = name || '' WHERE id = %s", rows)
+    return 200, len(rows)
+
+
+def pay_in_transaction() -> Answer:
+    with connection.transaction():
+        connection.execute("SELECT paid FROM bill WHERE id = 1 FOR UPDATE")
+        urllib.request.urlopen(f"{SHOP}/rates", timeout=5).read()
+        connection.execute("UPDATE bill SET paid = true WHERE id = 1")
+    return 200, {}
+
+
 ACTOR = ""
 ENDPOINTS: dict[str, Callable[[], Answer]] = {
     "/sharp": withdraw,
@@ -204,6 +247,12 @@ ENDPOINTS: dict[str, Callable[[], Answer]] = {
     "/order-wrong": lambda: order(True),
     "/later": later,
     "/dice": dice,
+    "/baskets": baskets,
+    "/baskets-page": lambda: baskets("LIMIT 6"),
+    "/baskets-together": baskets_together,
+    "/owners": owners,
+    "/touch": touch,
+    "/pay-in-transaction": pay_in_transaction,
     "/read": lambda: (200, {"balance": balance()}),
 }
 
