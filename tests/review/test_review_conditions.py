@@ -118,3 +118,106 @@ def low(session: Session, order: Order, deep):
     assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
     loud = text.replace("middle(session, order)\n", "middle(session, order, True)\n", 1)
     assert len(find({"models.py": MODELS, "app.py": loud}, "n-plus-one")) == 1
+
+
+def test_a_flag_that_no_caller_sets_is_off(find: Reviewer) -> None:
+    """A loop's own function is judged by its callers too; a route that nobody in the program calls is not."""
+    text = (
+        HEAD
+        + """
+def page(session: Session):
+    return show(session)
+
+def show(session: Session, deep=False):
+    return [one(session, order, deep) for order in session.scalars(select(Order))]
+
+def one(session: Session, order: Order, deep):
+    return session.get(Customer, order.customer_id) if deep else None
+"""
+    )
+    assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
+    loud = text.replace("return show(session)", "return session")
+    assert len(find({"models.py": MODELS, "app.py": loud}, "n-plus-one")) == 1
+
+
+def test_a_function_that_keeps_its_answers_is_asked_once_for_each(find: Reviewer) -> None:
+    """Decorators that keep what a function returned are seen at any depth below the loop."""
+    text = (
+        """
+from functools import lru_cache
+"""
+        + HEAD
+        + """
+def show(session: Session):
+    for order in session.scalars(select(Order)):
+        name_of(session, order.customer_id)
+
+def name_of(session: Session, key):
+    return customer(session, key).name
+
+@lru_cache
+def customer(session: Session, key):
+    return session.get(Customer, key)
+"""
+    )
+    assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
+
+
+def test_rows_of_one_parent_load_it_once(find: Reviewer) -> None:
+    """Rows chosen by one foreign key share the parent, which the session keeps."""
+    text = (
+        HEAD
+        + """
+def show(session: Session, key: int):
+    lines = session.scalars(select(Line).where(Line.order_id {operator})).all()
+    return [line.order.customer_id for line in lines]
+"""
+    )
+    assert not find({"models.py": MODELS, "app.py": text.replace("{operator}", "== key")}, "n-plus-one")
+    loud = text.replace("Line.order_id {operator}", "Line.order_id.in_([key, 2])")
+    assert len(find({"models.py": MODELS, "app.py": loud}, "n-plus-one")) == 1
+
+
+def test_an_async_session_loads_nothing_by_being_looked_at(find: Reviewer) -> None:
+    """Under an async session a relation is there or the access fails: there is no query to repeat."""
+    text = (
+        HEAD
+        + """
+from sqlalchemy.ext.asyncio import AsyncSession
+
+async def store(session: AsyncSession, lines: list[Line]):
+    session.add_all(lines)
+    return [line.order.customer_id for line in lines]
+"""
+    )
+    assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
+
+
+def test_a_refresh_of_rows_without_a_session_is_no_query_of_those_with_one(find: Reviewer) -> None:
+    """``if row not in session`` does not hold for rows that the session has just read."""
+    text = (
+        HEAD
+        + """
+def show(session: Session):
+    for order in session.scalars(select(Order)):
+        touch(session, order)
+
+def touch(session: Session, order: Order):
+    if order not in session:
+        session.scalar(select(Order).where(Order.id == order.id))
+"""
+    )
+    assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
+
+
+def test_a_limit_of_few_by_default_is_a_limit_of_few(find: Reviewer) -> None:
+    """A loop over as many rows as a small default allows does not grow with data."""
+    text = (
+        HEAD
+        + """
+def top(session: Session, most: int = 10):
+    return [order.customer.name for order in session.scalars(select(Order).limit(most))]
+"""
+    )
+    assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
+    assert len(find({"models.py": MODELS, "app.py": text.replace("= 10", "= 500")}, "n-plus-one")) == 1

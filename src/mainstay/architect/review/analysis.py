@@ -226,7 +226,7 @@ class Analysis:
     def never(self, name: str, when: frozenset[Condition]) -> bool:
         """Whether `when` holds in no call of a function that the program makes."""
         asked = [c for c in when if c[0] >= 0]
-        callers = self.callers(name) if asked else []
+        callers = [c for c in self.callers(name) if not self.functions[c[0]].module.quiet] if asked else []
         return bool(callers) and all(
             any(
                 type(given) is str and word in _IMPOSSIBLE[given]

@@ -91,7 +91,8 @@ def _below(
         if analysis.functions[called].decorated & CACHED:
             continue
         for reached in analysis.reached(called):
-            if analysis.holds(reached, invoke) is None:
+            when = analysis.holds(reached, invoke)
+            if when is None or analysis.never(function.id, when):
                 continue
             turns: set[Location] = set()
             for position in reached.uses:
