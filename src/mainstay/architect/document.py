@@ -144,6 +144,7 @@ class Document:
                 case "value_error":
                     message = str(problem["ctx"]["error"])
                 case _:
+                    name = next((part for part in reversed(where) if isinstance(part, str)), "")
                     message = f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
             raise refuse(self, where, message) from None
 
