@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mainstay.architect.effects import (
+    Attempt,
     Branch,
     Condition,
     Do,
@@ -22,6 +23,7 @@ from mainstay.architect.effects import (
 )
 from mainstay.architect.findings import Location, Severity, Step, Verdict
 from mainstay.architect.review.program import Function, Program
+from mainstay.architect.review.sources import is_migration
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class Reached:
     """The function that has the effect."""
     when: frozenset[Condition] = frozenset()
     """What must hold for it to happen."""
+    depth: int = 0
+    """How many branches are taken on the way there."""
+    error: bool = False
+    """Whether it happens only once an error was met."""
 
 
 CACHED = {
@@ -82,6 +88,16 @@ CACHED = {
     "ttl_cache",
 }
 """Last names of decorators that keep what a function returned."""
+
+_MISSING = (
+    "DoesNotExist",
+    "KeyError",
+    "IndexError",
+    "AttributeError",
+    "NoResultFound",
+    "NotFound",
+    "ValueError",
+)
 
 MOST = 24
 """Different effects kept a function; a function with more does everything anyway."""
@@ -150,6 +166,11 @@ class Analysis:
         if function is None or not self.kinds(name) & {Kind.READ, Kind.WRITE} or function.decorated & CACHED:
             return ()
         best: dict[object, Reached] = {}
+        commits = any(type(i) is Do and i.effect.kind is Kind.COMMIT for i in walk(function.tree))
+
+        def apart(scopes: tuple[str, ...]) -> bool:
+            return commits or "transaction" in scopes or "session" in scopes
+
         for item, scopes, when in self.straight(function.tree):
             if "thread" in scopes or "after-commit" in scopes:
                 continue
@@ -157,7 +178,8 @@ class Analysis:
             if type(item) is Do:
                 if item.effect.kind in (Kind.READ, Kind.WRITE):
                     uses = frozenset(o.parameter for o in item.uses if o.parameter >= 0)
-                    self._keep(best, Reached(item, uses, (), name, when))
+                    depth, error = scopes.count("branch"), "error" in scopes
+                    self._keep(best, Reached(item, uses, (), name, when, depth, error, apart(scopes)))
             elif type(item) is Invoke:
                 for called in item.functions:
                     for inner in self.reached(called):
@@ -172,7 +194,11 @@ class Analysis:
                             if o.parameter >= 0
                         )
                         way = ((name, item.location, called), *inner.calls)
-                        self._keep(best, Reached(inner.do, uses, way, inner.function, when | holds))
+                        depth, error = inner.depth + scopes.count("branch"), inner.error or "error" in scopes
+                        own = inner.apart or apart(scopes)
+                        self._keep(
+                            best, Reached(inner.do, uses, way, inner.function, when | holds, depth, error, own)
+                        )
         found = tuple(best.values())[:MOST]
         self._reached[name] = found
         return found
@@ -250,8 +276,14 @@ class Analysis:
                 continue
             if type(item) is Scope:
                 scopes = (*scopes, item.kind)
+            elif type(item) is Branch:
+                scopes = (*scopes, "branch")
             if type(item) in (Do, Invoke):
                 yield item, scopes, when
+            elif type(item) is Attempt and unexpected(item):
+                waiting.append((item.finally_, scopes, when))
+                waiting.extend((handler, (*scopes, "error"), when) for handler in reversed(item.handlers))
+                waiting.append((item.body, scopes, when))
             else:
                 waiting.extend((child, scopes, there) for child, there in reversed(inside(item, when)))
 
@@ -265,6 +297,21 @@ class Analysis:
         name = function.name.rpartition(".")[2]
         outside = self.program.ancestry(function.klass)[1]
         return name in _VIEW_METHODS and any(base.endswith(("View", "ViewSet", "Mixin")) for base in outside)
+
+    def by_hand(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
+        """Whether all ways to a function begin in a script or a migration, as far as the program shows."""
+        function = self.functions[name]
+        if function.module.script or name in self.program.by_hand or is_migration(function.module.path):
+            return True
+        if len(seen) > 6:
+            return False
+        callers = {
+            caller
+            for caller, _ in self.callers(name)
+            if caller != name and caller not in seen
+            and (not self.functions[caller].module.quiet or is_migration(self.functions[caller].module.path))
+        }  # fmt: skip
+        return bool(callers) and all(self.by_hand(caller, seen | {name}) for caller in callers)
 
     def callers(self, name: str) -> list[tuple[str, Invoke]]:
         """Where a function is called: (calling function, call)."""
@@ -297,6 +344,11 @@ _IMPOSSIBLE = {
     "some": {"none"},
 }
 """What cannot hold of an argument of which that is known."""
+
+
+def unexpected(attempt: Attempt) -> bool:
+    """Whether the handlers run for errors only, rather than where a row or key is missing."""
+    return not any(name.endswith(_MISSING) for name in attempt.handles)
 
 
 def inside(tree: Tree, when: frozenset[Condition]) -> list[tuple[Tree, frozenset[Condition]]]:

@@ -233,6 +233,9 @@ class Body:
             target = decorator[1] if decorator[0] == f.CALL else decorator
             if last_name(target) in _PROPERTY or last_name(target) in ("staticmethod", "classmethod"):
                 continue
+            if last_name(target) == "receiver" and decorator[0] == f.CALL and decorator[2]:
+                if last_name(decorator[2][0]) in ("post_migrate", "pre_migrate"):
+                    self.program.by_hand.add(function.id)
             found = self.expression(target)
             operation = None
             if found.t and found.t[0] == "ext":
@@ -1266,7 +1269,7 @@ class Body:
         inner: Type = None
         if relation.target:
             extra_loads = {f"loads:{relation.back}", f"back:{relation.back}"} if relation.back else set()
-            if "known" not in kept:
+            if "known" not in kept and models.many != "rows":
                 extra_loads.add(f"from:{relation.name}")
             inner = ("obj", relation.target, kept | extra_loads)
         if not loaded and "async" not in traits:
@@ -1404,6 +1407,8 @@ class Body:
         """A call of something outside the program that no table knows."""
         values, named = self.arguments(expression)
         last = full.rpartition(".")[2]
+        if full.endswith(("post_migrate.connect", "pre_migrate.connect")):
+            self.program.by_hand |= {value.t[1] for value in values if value.t and value.t[0] == "fun"}
         if last == "from_queryset" and values and values[0].t and values[0].t[0] == "cls":
             return Value(values[0].t)
         if last == "declarative_base" or last == "registry":

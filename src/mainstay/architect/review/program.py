@@ -158,6 +158,8 @@ class Program:
         """Top-level packages that any file imports."""
         self.loaded_names: set[str] = set()
         """Names of relations that any query of the program loads along."""
+        self.by_hand: set[str] = set()
+        """Functions that run with a migration, not with a request."""
         self.loaded_pairs: set[tuple[str, str]] = set()
         """Relations that any query loads along with another one: (the other one, its own)."""
         self.tables: dict[str, str] = {}

@@ -21,6 +21,7 @@ _QUIET = re.compile(
     r"(^|/)(tests?|testing|migrations|alembic|versions|conftest|fixtures|factories|docs|benchmarks?)(/|\.py$)"
 )
 _QUIET_NAME = re.compile(r"(^|/)(test_[^/]*|[^/]*_tests?|tests?|factories)\.py$")
+_MIGRATION = re.compile(r"(^|/)(migrations|alembic|versions)/")
 _SCRIPT = re.compile(
     r"(^|/)(management/commands|scripts?|tools|bin|cli|commands?|seeds?)(/|\.py$)|(^|/)(manage|setup|seed)\.py$"
 )
@@ -114,6 +115,11 @@ def _relative(path: Path, root: Path) -> str:
 def is_quiet(name: str) -> bool:
     """Tests and migrations: read for facts, but findings in them are not worth a minute."""
     return bool(_QUIET.search(name) or _QUIET_NAME.search(name))
+
+
+def is_migration(name: str) -> bool:
+    """Changes of the schema or of data, run once."""
+    return bool(_MIGRATION.search(name))
 
 
 def is_script(name: str) -> bool:

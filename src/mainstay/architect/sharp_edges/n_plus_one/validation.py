@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mainstay.architect.effects import Condition, Do, Invoke, Kind, Loop, Scope, Tree
+from mainstay.architect.effects import Attempt, Condition, Do, Invoke, Kind, Loop, Scope, Tree
 from mainstay.architect.findings import Location, Step, Verdict
-from mainstay.architect.review.analysis import CACHED, Analysis, Match, Reached, inside, loops_of
+from mainstay.architect.review.analysis import CACHED, Analysis, Match, Reached, inside, loops_of, unexpected
 from mainstay.architect.review.program import Function
 
+DEEPEST = 4
+"""From so many branches on the way on, a query is a possible one: it hardly happens in every turn."""
+WRITING = {"save", "delete", "clean", "full_clean"}
+"""Methods of a row that write or check it."""
 MOST = 3
 """Findings that are printed for one and the same query; further loops that reach it are possible ones."""
 
@@ -35,7 +39,7 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
             loops = ()
         if isinstance(item, Scope) and item.kind == "transaction":
             # A transaction a turn: each turn is a unit of work of its own, and reads what it needs again.
-            loops = tuple(replace(loop, bound="unknown") if loop.bound == "rows" else loop for loop in loops)
+            loops = _less_sure(loops)
         if isinstance(item, Loop):
             loops = (*loops, item)
         if loops and isinstance(item, Do):
@@ -44,7 +48,12 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
             match = _below(analysis, function, item, loops)
         else:
             match = None
-            waiting.extend((child, loops, there) for child, there in reversed(inside(item, when)))
+            if isinstance(item, Attempt) and unexpected(item):
+                waiting.append((item.finally_, loops, when))
+                waiting.extend((handler, _less_sure(loops), when) for handler in reversed(item.handlers))
+                waiting.append((item.body, loops, when))
+            else:
+                waiting.extend((child, loops, there) for child, there in reversed(inside(item, when)))
         if match is not None and any(c[0] < 0 and analysis.remembers(function, c) for c in when):
             match = (replace(match[0], verdict=Verdict.POSSIBLE), *match[1:])  # once for each different key
         if match is not None:
@@ -52,6 +61,10 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
             if key not in said:
                 said.add(key)
                 yield match[0]
+
+
+def _less_sure(loops: tuple[Loop, ...]) -> tuple[Loop, ...]:
+    return tuple(replace(loop, bound="unknown") if loop.bound == "rows" else loop for loop in loops)
 
 
 def _turned(loops: tuple[Loop, ...], turns: set[Location]) -> Loop | None:
@@ -117,9 +130,16 @@ def _below(
             analysis.name(reached.function),
         ),
     )
-    verdict = Verdict.POSSIBLE if _remembered(reached) else _verdict(analysis, function, loop, reached.do)
+    verdict = _verdict(analysis, function, loop, reached.do)
+    if _remembered(reached) or reached.error or reached.depth >= DEEPEST or _writes(calls) or reached.apart:
+        verdict = Verdict.POSSIBLE
     message = _message(function.name, loop, reached.do, len(calls))
     return Match(verdict, message, invoke.location, path, function.name), _rows(loop), _what(reached.do)
+
+
+def _writes(calls: tuple[tuple[str, Location, str], ...]) -> bool:
+    """Whether the query is part of writing the row: what one statement for all rows would leave out on purpose."""
+    return any(called.rpartition(".")[2].partition("#")[0] in WRITING for _, _, called in calls)
 
 
 def _remembered(reached: Reached) -> bool:
@@ -127,9 +147,9 @@ def _remembered(reached: Reached) -> bool:
     return any(position < 0 for position, _ in reached.when)
 
 
-def _order(reached: Reached) -> tuple[bool, bool, int]:
+def _order(reached: Reached) -> tuple[bool, bool, int, int]:
     """What certainly happens in every turn is said first, then what is near."""
-    return _remembered(reached), bool(reached.when), len(reached.calls)
+    return _remembered(reached), bool(reached.when), reached.depth, len(reached.calls)
 
 
 def _counts(do: Do, calls: tuple[object, ...]) -> bool:
@@ -143,7 +163,7 @@ def _counts(do: Do, calls: tuple[object, ...]) -> bool:
 
 
 def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verdict:
-    if function.module.script or loop.bound != "rows" or do.effect.kind is Kind.WRITE:
+    if loop.bound != "rows" or do.effect.kind is Kind.WRITE or analysis.by_hand(function.id):
         return Verdict.POSSIBLE
     if "known" not in do.traits:
         # The rows come from elsewhere: where the program loads this relation along anywhere, it may do so there.
