@@ -75,6 +75,8 @@ class Reached:
     """How many branches are taken on the way there."""
     error: bool = False
     """Whether it happens only once an error was met."""
+    apart: bool = False
+    """Whether it is part of a unit of work that the function begins and ends itself, with what it writes."""
 
 
 CACHED = {
@@ -166,10 +168,11 @@ class Analysis:
         if function is None or not self.kinds(name) & {Kind.READ, Kind.WRITE} or function.decorated & CACHED:
             return ()
         best: dict[object, Reached] = {}
+        writes = Kind.WRITE in self.kinds(name)
         commits = any(type(i) is Do and i.effect.kind is Kind.COMMIT for i in walk(function.tree))
 
         def apart(scopes: tuple[str, ...]) -> bool:
-            return commits or "transaction" in scopes or "session" in scopes
+            return writes and (commits or "transaction" in scopes or "session" in scopes)
 
         for item, scopes, when in self.straight(function.tree):
             if "thread" in scopes or "after-commit" in scopes:

@@ -126,9 +126,16 @@ def _analyse(
 
 
 def _evaluate(program: Program, evaluation: Evaluation, progress: Callable[[str], None] | None) -> None:
-    """Evaluate every function, then those again of which more is known from where they are called."""
+    """Evaluate every function, then those again of which more is known from where they are called.
+
+    Functions of tests and migrations are evaluated only where others call them.
+    """
     _all(program, evaluation, progress)
-    again = [function for function in program.functions.values() if function.learned and not function.parent]
+    again = [
+        function
+        for function in program.functions.values()
+        if function.learned and not function.parent and function.state
+    ]
     for function in again:
         function.state = 0
     for function in again:
@@ -138,7 +145,7 @@ def _evaluate(program: Program, evaluation: Evaluation, progress: Callable[[str]
 
 def _all(program: Program, evaluation: Evaluation, progress: Callable[[str], None] | None) -> None:
     while True:
-        waiting = [function for function in program.functions.values() if function.state == 0]
+        waiting = [f for f in program.functions.values() if f.state == 0 and not f.module.quiet]
         if not waiting:
             return
         for index, function in enumerate(waiting):

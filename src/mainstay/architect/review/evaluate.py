@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mainstay.architect.effects import (
@@ -57,6 +58,7 @@ _LISTS = {"list", "List", "Sequence", "Iterable", "Iterator", "set", "Set", "fro
           "Page", "InstrumentedList", "WriteOnlyMapped", "DynamicMapped"}  # fmt: skip
 _THROUGH = {"Optional", "Annotated", "Awaitable", "Coroutine", "Mapped", "Final", "ClassVar", "Required", "NotRequired",
             "Union", "Depends"}  # fmt: skip
+_CONTEXTS = {"AbstractContextManager", "AbstractAsyncContextManager", "ContextManager", "AsyncContextManager"}
 _SAME = {"list", "tuple", "set", "sorted", "reversed", "frozenset", "iter", "aiter"}
 _APPLY = {"map": 0, "filter": 0}
 _KEYED = {"sorted", "min", "max"}
@@ -508,7 +510,11 @@ class Body:
                 found = self.expression(kind).t
                 if found and found[0] == "cls":
                     old = self.names.get(subject[1], UNKNOWN)
-                    if not (old.t and old.t[0] == "obj"):
+                    before = self.program.classes.get(old.t[1]) if old.t and old.t[0] == "obj" else None
+                    narrower = before is not None and any(
+                        one.id == found[1] for one in self.program.ancestry(before)[0]
+                    )
+                    if not narrower:
                         return {subject[1]: Value(self.instance(self.program.classes[found[1]]), old.o)}
         return {}
 
@@ -851,7 +857,15 @@ class Body:
         return Value(None, _origins(values))
 
     def and_(self, expression: Facts) -> Value:
-        values = [self.expression(part) for part in expression[1]]
+        values: list[Value] = []
+        when: frozenset[Condition] = NONE
+        for part in expression[1]:
+            tree, value = self.inside(lambda part=part: self.expression(part))  # type: ignore[misc]
+            if not _empty(tree):
+                way = Branch((tree, Sequence()), _origins(values), ("", ""), None, (when, NONE))
+                self.out.append(way if when else tree)
+            when |= self.required(part, expression[0] == f.AND)
+            values.append(value)
         joined = _join(values)
         return Value(joined.t if joined.t and joined.t[0] != "const" else None, joined.o)
 
@@ -872,7 +886,12 @@ class Body:
             and values[1].t[0] == "lib"
         ):
             self.item(values[1], expression[1][1], self.anywhere(expression[1][1]))
-        return Value(None, _origins(values))
+        origins = _origins(values)
+        if expression[2][0] in ("Lt", "LtE", "Gt", "GtE") and not any(
+            part in ((f.CONST, 0), (f.CONST, 1)) for part in expression[1]
+        ):
+            origins = frozenset(_as_total(o) for o in origins)  # fewer than so many: not whether there is one
+        return Value(None, origins)
 
     def anywhere(self, expression: Facts) -> Location:
         return self.place(_place(expression) or self.here)
@@ -925,44 +944,38 @@ class Body:
 
     def comprehension(self, expression: Facts) -> Value:
         _, kind, element, generators, place = expression
-        where = self.place(place)
         shadowed = dict(self.names)
-
-        def walk(rest: tuple[Facts, ...]) -> Value:
-            if not rest:
-                return self.expression(element)
-            target, iterable, conditions = rest[0]
-            values = self.expression(iterable) if iterable is not None else CONSTANT
-            loop = self.place(
-                place
-                if rest is generators
-                else (place[0], place[1] + len(generators) - len(rest), *place[2:])
-            )
-            item, bound = self.item(values, iterable, loop)
-            if target is not None and _is_batch(target):
-                bound = "batches"
-
-            def turn() -> Value:
-                if target is not None:
-                    self.bind(target, Value(item.t, item.o | {Origin(loop=loop)}), place)
-                for condition in conditions:
-                    self.expression(condition)
-                return walk(rest[1:])
-
-            tree, result = self.inside(turn)
-            if not _empty(tree):
-                text = f"for {render(target) or '…'} in {render(iterable) or '…'}"
-                self.out.append(Loop(tree, loop, values.o, bound, text))
-            origins = frozenset(o for o in result.o if o.loop is None) | values.o
-            return Value(result.t, origins)
-
-        result = walk(generators)
+        result = self.turns(element, generators, place)
         self.names = shadowed
-        del where
         if kind == "DictComp":
             inner = result.t[1][1] if result.t and result.t[0] == "tuple" and len(result.t[1]) == 2 else None
             return Value(("dict", inner), result.o)
         return Value(("list", result.t), result.o)
+
+    def turns(self, element: Facts, generators: Facts, place: Any) -> Value:
+        """The loops of a comprehension, from the outermost in, and what the innermost gives."""
+        if not generators:
+            return self.expression(element)
+        target, iterable, conditions = generators[0]
+        values = self.expression(iterable) if iterable is not None else CONSTANT
+        # Loops of one comprehension share its place; the end tells them apart.
+        loop = self.place((*place[:3], place[3] - len(generators) + 1))
+        item, bound = self.item(values, iterable, loop)
+        if target is not None and _is_batch(target):
+            bound = "batches"
+        outer, self.out = self.out, []
+        try:
+            if target is not None:
+                self.bind(target, Value(item.t, item.o | {Origin(loop=loop)}), place)
+            for condition in conditions:
+                self.expression(condition)
+            result = self.turns(element, generators[1:], place)
+        finally:
+            found, self.out = self.out, outer
+        if found:
+            text = f"for {render(target) or '…'} in {render(iterable) or '…'}"
+            self.out.append(Loop(Sequence(tuple(found)), loop, values.o, bound, text))
+        return Value(result.t, frozenset(o for o in result.o if o.loop != loop) | values.o)
 
     def subscript(self, expression: Facts) -> Value:
         base = self.expression(expression[1])
@@ -1194,7 +1207,7 @@ class Body:
                 )
             return Value(found.t, found.o)
         found = self.invoke([method], base, [], {}, self.place(place))
-        if found.t and found.t[0] == "lib" and "related" in found.t[3] and "known" not in traits:
+        if found.t and found.t[0] == "lib" and "known" not in traits:
             return Value((*found.t[:3], (found.t[3] - {"known"}) | {f"relation:{name}"}, found.t[4]), found.o)
         return Value(found.t, found.o)
 
@@ -2091,6 +2104,9 @@ class Body:
             outer = last_name(annotation[1])
             inner = annotation[2]
             parts = inner[1] if inner and inner[0] == f.ITEMS else (inner,)
+            if outer in _CONTEXTS:
+                entered = self.annotated(parts[0], depth + 1)
+                return ("ctx", "session", entered, None, ()) if _is_session(entered) else None
             if outer in _THROUGH:
                 for part in parts:
                     if part and part[0] == f.CALL and last_name(part[1]) in ("Depends", "Security"):
@@ -2170,6 +2186,10 @@ def _exceptions(expression: Facts) -> frozenset[str]:
     return frozenset({name}) if name else NONE
 
 
+def _is_session(t: Type) -> bool:
+    return bool(t and t[0] == "lib" and t[1] in ("Session", "AsyncSession", "ScopedSession"))
+
+
 def _all_of_one(origins: frozenset[Origin], relation: str) -> bool:
     """Whether rows were chosen by one value of the key behind `relation`: it leads all of them to one row."""
     key = f"where:{relation}_id"
@@ -2219,6 +2239,10 @@ def _as_one(origin: Origin) -> Origin:
     )
 
 
+def _as_total(origin: Origin) -> Origin:
+    return replace(origin, traits=origin.traits | {"total"}) if "presence" in origin.traits else origin
+
+
 def _from_rows(origins: frozenset[Origin]) -> bool:
     return any(o.read is not None and not ({"one", "presence"} & o.traits) and not o.field for o in origins)
 
@@ -2228,6 +2252,8 @@ def _join(values: list[Value]) -> Value:
     if len(values) == 1:
         return values[0]
     best: Type = None
+    if len({value.t[1] for value in values if value.t and value.t[0] == "obj"}) > 2:
+        return Value(None, _origins(values))  # one of many classes: better none than the first that comes
     for value in values:
         t = value.t
         if t is None or t[0] == "const":

@@ -393,7 +393,7 @@ class Program:
 
     def library_type(self, klass: Class) -> str | None:
         """The type of a library table that `klass` descends from."""
-        for full in self.ancestry(klass)[1]:
+        for full in sorted(self.ancestry(klass)[1]):
             if full in self.libraries.names:
                 return self.libraries.names[full]
             if full.startswith("lib:"):

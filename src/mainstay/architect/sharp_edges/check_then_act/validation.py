@@ -117,6 +117,11 @@ def _acts(analysis: Analysis, name: str, acts: dict[str, list[_Act]]) -> list[_A
     return acts[name]
 
 
+def _in_order(origin: Origin) -> tuple[str, str, int]:
+    """The same order in every run, whatever order a set has."""
+    return str(origin.read), origin.field, origin.parameter
+
+
 class _Walk:
     """Goes through one function in order, keeping the decisions that what follows rests on."""
 
@@ -197,7 +202,7 @@ class _Walk:
         if do.traits & {"atomic", "flush", "versioned", "delete"}:
             return decisions
         for decision in decisions:
-            for origin in decision.on:
+            for origin in sorted(decision.on, key=_in_order):
                 self.judge(origin, decision, do)
         return decisions
 
@@ -340,7 +345,7 @@ class _Walk:
                 if act.parameter >= len(invoke.arguments):
                     continue
                 here = (self.function.id, invoke.location, called)
-                for origin in invoke.arguments[act.parameter]:
+                for origin in sorted(invoke.arguments[act.parameter], key=_in_order):
                     if origin.field:
                         continue
                     if origin.parameter >= 0 and origin.read is None:
