@@ -129,3 +129,20 @@ def {name}(place: Place, number: int):
     )
     assert not find(quiet, "check-then-act")
     assert len(find(loud, "check-then-act")) == 1
+
+
+def test_how_many_there_are_is_not_whether_there_is_one(find: Reviewer) -> None:
+    """A count below a limit that only chooses between two ways refuses nobody; one that refuses is found."""
+    text = (
+        HEAD
+        + """
+def note(session: Session, shop: int):
+    tries = session.scalar(select(func.count()).select_from(Place).where(Place.shop_id == shop))
+    if tries < 5:
+        session.add(Place(shop_id=shop))
+    else:
+        session.execute(update(Shop).where(Shop.id == shop).values(busy=True))
+"""
+    )
+    assert not find(text, "check-then-act")
+    assert len(find(text.replace("tries < 5", "tries == 0"), "check-then-act")) == 1

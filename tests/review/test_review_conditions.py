@@ -221,3 +221,76 @@ def top(session: Session, most: int = 10):
     )
     assert not find({"models.py": MODELS, "app.py": text}, "n-plus-one")
     assert len(find({"models.py": MODELS, "app.py": text.replace("= 10", "= 500")}, "n-plus-one")) == 1
+
+
+def test_a_unit_of_work_of_its_own_for_each_row_is_meant(find: Reviewer) -> None:
+    """A function that writes and commits for one row reads what it needs on purpose; one that reads does not."""
+    text = (
+        HEAD
+        + """
+def all_of_them(session: Session):
+    for order in session.scalars(select(Order)):
+        settle(session, order.customer_id)
+
+def settle(session: Session, key: int):
+    customer = session.get(Customer, key)
+    {write}
+    return customer.name
+"""
+    )
+    written = text.replace("{write}", "session.add(Line(order_id=key))\n    session.commit()")
+    assert not find({"models.py": MODELS, "app.py": written}, "n-plus-one")
+    assert len(find({"models.py": MODELS, "app.py": text.replace("    {write}\n", "")}, "n-plus-one")) == 1
+
+
+def test_a_session_given_by_a_factory_is_known_by_its_annotation(find: Reviewer) -> None:
+    """``Callable -> AbstractContextManager[Session]`` opens a session: each call is a unit of work."""
+    text = (
+        HEAD
+        + """
+from contextlib import AbstractContextManager
+
+class Factory:
+    def __call__(self) -> AbstractContextManager[Session]:
+        return self.make()
+
+def all_of_them(db: Factory, keys):
+    with db() as work:
+        found = list(work.scalars(select(Order)))
+    for order in found:
+        settle(db, order.customer_id)
+
+def settle(db: Factory, key: int):
+    with db() as work:
+        customer = work.get(Customer, key)
+        {write}
+    return customer.name
+"""
+    )
+    written = text.replace("{write}", "work.add(Line(order_id=key))")
+    assert not find({"models.py": MODELS, "app.py": written}, "n-plus-one")
+    assert (
+        len(find({"models.py": MODELS, "app.py": text.replace("        {write}\n", "")}, "n-plus-one")) == 1
+    )
+
+
+def test_what_happens_in_every_turn_is_shown_first(find: Reviewer) -> None:
+    """Of several queries below a loop, the one that no branch stands before is named."""
+    text = (
+        HEAD
+        + """
+def show(session: Session):
+    for order in session.scalars(select(Order)):
+        one(session, order)
+
+def one(session: Session, order: Order):
+    if order.customer_id > 7:
+        session.get(Customer, order.customer_id)
+    two(session, order.id)
+
+def two(session: Session, key: int):
+    session.scalar(select(Line).where(Line.order_id == key))
+"""
+    )
+    (finding,) = find({"models.py": MODELS, "app.py": text}, "n-plus-one")
+    assert "Line" in finding.path[-1].text or "queries Line" in finding.message
