@@ -85,6 +85,30 @@ QUIET = {
         """,
         "management/commands/fill.py": "from lib import fill\ndef handle():\n    fill()\n",
     },
+    "asked for by a flag that is off": {
+        "views.py": """
+            from models import Author, Book
+            def log(book, check=True):
+                if check and book.title and Author.objects.filter(name=book.title).exists():
+                    print(book.title)
+            def view():
+                for book in Book.objects.all():
+                    log(book, check=False)
+        """
+    },
+    "another class by then": {
+        "views.py": """
+            from models import Author, Book
+            class Row:
+                def __init__(self, name):
+                    self.name = name
+                    self.books = [1, 2]
+            def view(one: Book):
+                for thing in Book.objects.all():
+                    if isinstance(thing, Row):
+                        print(thing.author)
+        """
+    },
     "run after a migration": {
         "apps.py": """
             from django.db.models.signals import post_migrate
