@@ -194,9 +194,10 @@ class Copier:
         if column.type == "uuid":
             return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{table.name}.{column.name}.{value}.{number}"))
         if column.category == "D":
+            latest = max(row[column.name] for row in self._rows[table.name] if row[column.name] is not None)
             if column.type == "date":
-                return (date.fromisoformat(value) + timedelta(days=number)).isoformat()
-            return (datetime.fromisoformat(value) + timedelta(seconds=number)).isoformat()
+                return (date.fromisoformat(latest) + timedelta(days=number)).isoformat()
+            return (datetime.fromisoformat(latest) + timedelta(seconds=number)).isoformat()
         return _fresh_text(str(value), number, column.length)
 
     async def _insert(self, table: Table, rows: list[Row]) -> None:

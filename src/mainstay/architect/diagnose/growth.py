@@ -132,7 +132,8 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
     best: dict[str, tuple[int, Soil]] = {}
     able: set[str] = set()
     refused: dict[str, str] = {}
-    for soil in _soils(lab, read):
+    soils = list(_soils(lab, read))
+    for soil in soils:
         if lab.out_of_time:
             result.undecided = "the budget ran out before every table was grown"
             return result
@@ -140,7 +141,10 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
         try:
             run, rows = await grown(lab, name, soil, FACTORS[-1])
         except CannotGrow as reason:
-            refused.setdefault(soil.table, str(reason))
+            if soil.table not in refused:
+                # Rows that stand one to one with others can be copied if those are copied too.
+                refused[soil.table] = str(reason)
+                soils.append(Soil(soil.table, tuple(outgoing(lab.schema, soil.table))))
             continue
         except Undecided as reason:
             result.undecided = str(reason)

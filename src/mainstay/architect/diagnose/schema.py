@@ -38,7 +38,9 @@ class ForeignKey:
     table: str
     target: tuple[str, ...]
     cascades: bool
-    """Whether deleting or updating the row it points at changes this one."""
+    """Whether deleting the row it points at deletes or changes this one."""
+    follows: bool = False
+    """Whether changing the key of the row it points at changes this one."""
 
 
 @dataclass(slots=True)
@@ -56,8 +58,9 @@ class Table:
 
     @property
     def quoted(self) -> str:
-        """The name as SQL needs it."""
-        return ".".join(quote(part) for part in self.name.split("."))
+        """The name as SQL needs it, with its schema: a table may have the name of a type."""
+        schema, _, name = self.name.rpartition(".")
+        return f"{quote(schema or 'public')}.{quote(name)}"
 
 
 @dataclass(slots=True)
@@ -125,7 +128,7 @@ SELECT {_NAME} AS table, {_NAME.replace("n.", "m.").replace("c.", "f.")} AS targ
         JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.num)::text[] AS columns,
        (SELECT array_agg(a.attname ORDER BY k.at) FROM unnest(o.confkey) WITH ORDINALITY k (num, at)
         JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.num)::text[] AS target_columns,
-       o.confdeltype IN ('c', 'n', 'd') OR o.confupdtype IN ('c', 'n', 'd') AS cascades
+       o.confdeltype IN ('c', 'n', 'd') AS cascades, o.confupdtype IN ('c', 'n', 'd') AS follows
 FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class f ON f.oid = o.confrelid JOIN pg_namespace m ON m.oid = f.relnamespace
 WHERE o.contype = 'f' AND o.conparentid = 0 AND {_USER}
@@ -182,7 +185,11 @@ async def read_schema(connection: AsyncConnection[Any]) -> Schema:
         if (table_or_none := schema.tables.get(row["table"])) and row["target"] in schema.tables:
             table_or_none.foreign.append(
                 ForeignKey(
-                    tuple(row["columns"]), row["target"], tuple(row["target_columns"]), row["cascades"]
+                    tuple(row["columns"]),
+                    row["target"],
+                    tuple(row["target_columns"]),
+                    row["cascades"],
+                    row["follows"],
                 )
             )
     schema.sequences = [row["name"] for row in await rows(_SEQUENCES)]

@@ -39,9 +39,7 @@ _QUIET = {
     "CLOSE",
     "",
 }
-_LOCKS = re.compile(
-    r"\bFOR\s+(NO\s+KEY\s+UPDATE|UPDATE|KEY\s+SHARE|SHARE)\b|\badvisory_(xact_)?lock", re.IGNORECASE
-)
+_LOCKS = re.compile(r"\bFOR\s+(NO\s+KEY\s+UPDATE|UPDATE|KEY\s+SHARE|SHARE)\b", re.IGNORECASE)
 _ADVISORY = re.compile(r"\bpg_(try_)?advisory_", re.IGNORECASE)
 _COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*(\n|$)", re.DOTALL)
 _LITERAL = re.compile(
@@ -151,16 +149,18 @@ class Reader:
             opaque |= self._walk(tree, reads, writes)
         if locks:
             writes |= reads
-        writes, more = self._effective(writes)
-        opaque |= more
+        deletes = any(tree.find(exp.Delete, exp.Merge, exp.TruncateTable) for tree in trees)
+        updates = any(tree.find(exp.Update, exp.Merge, exp.OnConflict) for tree in trees)
+        writes, more = self._effective(writes, deletes, updates)
+        opaque |= more and not (locks and not deletes and not updates)
         if _ADVISORY.search(sql):
             writes.add(ADVISORY)
+            locks = True
         changes = any(
             tree.find(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.TruncateTable)
             for tree in trees
         )
         kind = Kind.WRITE if changes or verb in {"COPY", "TRUNCATE"} else Kind.LOCK if locks else Kind.READ
-        deletes = any(tree.find(exp.Delete, exp.Merge, exp.TruncateTable) for tree in trees)
         return Meaning(
             kind,
             frozenset(reads - writes),
@@ -213,7 +213,7 @@ class Reader:
         names.add(name)
         return True
 
-    def _effective(self, writes: set[str]) -> tuple[set[str], bool]:
+    def _effective(self, writes: set[str], deletes: bool, updates: bool) -> tuple[set[str], bool]:
         """The tables written, with those that cascades change; and whether a trigger may do more."""
         found = set(writes)
         waiting = list(writes)
@@ -223,7 +223,7 @@ class Reader:
             table = self.schema.tables[name]
             opaque |= table.triggers
             for child, key in self.schema.children(name):
-                if key.cascades and child.name not in found:
+                if ((key.cascades and deletes) or (key.follows and updates)) and child.name not in found:
                     found.add(child.name)
                     waiting.append(child.name)
         return found, opaque
