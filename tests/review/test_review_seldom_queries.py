@@ -109,6 +109,26 @@ QUIET = {
                         print(thing.author)
         """
     },
+    "a lock for each turn": {
+        "views.py": """
+            from models import Author, Book
+            def view():
+                for book in Book.objects.all():
+                    with book.lock:
+                        print(Author.objects.get(pk=book.author_id))
+        """
+    },
+    "a query in one place, rows in another": {
+        "views.py": """
+            from models import Author, Book
+            def names(rows):
+                return [row.name for row in rows]
+            def view():
+                names(Author.objects.all())
+                for title in Book.objects.values_list("title", flat=True):
+                    names([Author(name=title)])
+        """
+    },
     "run after a migration": {
         "apps.py": """
             from django.db.models.signals import post_migrate

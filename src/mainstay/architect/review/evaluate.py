@@ -194,6 +194,11 @@ class Body:
             learned = function.learned.get(index)
             if learned is not None and (found is None or found[:2] == learned[:2]):
                 found = learned
+        if found is not None and found[0] == "lib" and found[1] in _QUERYSETS:
+            # Made out of sight: what it loads along is not known, but for what calls tell.
+            told = function.learned.get(index)
+            more = {x for x in told[3] if x.startswith("loads:")} if told and told[0] == "lib" else NONE
+            found = (*found[:3], found[3] | {"elsewhere"} | more, found[4])
         if found is None and default is not None and default[0] == f.CONST and type(default[1]) is int:
             found = self.constant(default).t  # a limit of few, if nobody asks for more
         if found is not None and kind in ("*",):
@@ -1111,6 +1116,10 @@ class Body:
             return Value(("op", operation, t, name), base.o)
         if name in kind.attributes:
             return Value(self.named(kind.attributes[name], t), base.o)
+        if "*" in kind.methods:
+            return Value(("op", kind.methods["*"], t, name), base.o)
+        if "*" in kind.attributes:
+            return Value(self.named(kind.attributes["*"], t), base.o)
         hinted = self.hinted(name)
         return Value(hinted, base.o)
 
@@ -1188,8 +1197,10 @@ class Body:
                 return Value(("op", models.methods[name], t, name), base.o)
             if name.endswith("_set") and models.reverse:
                 return Value(None, base.o)
-            return Value(self.field_type(klass, name), self.of_field(base.o, name))
+            return Value(None, self.of_field(base.o, name))
         found = self.instance_attribute(klass, name)
+        if found is None and name == "get_object":
+            return self.object_of_view(klass, base)
         if found is None:
             found = self.hinted(name)
         if found is None and base.o:
@@ -1211,8 +1222,16 @@ class Body:
             return Value((*found.t[:3], (found.t[3] - {"known"}) | {f"relation:{name}"}, found.t[4]), found.o)
         return Value(found.t, found.o)
 
-    def field_type(self, klass: Class, name: str) -> Type:
-        return None
+    def object_of_view(self, klass: Class, base: Value) -> Value:
+        """``self.get_object()`` of a class-based view: one row of the view's queryset or model, without a lock."""
+        own = self.method(klass, "get_queryset")
+        rows = self.all.function(own).gives if own is not None else self.instance_attribute(klass, "queryset")
+        if rows is None:
+            model = self.instance_attribute(klass, "model")
+            rows = ("lib", "QuerySet", model[1], NONE, None) if model and model[0] == "cls" else None
+        if rows is None or rows[0] != "lib" or "get" not in self.libraries.types[rows[1]].methods:
+            return Value(None, base.o)
+        return Value(("op", self.libraries.types[rows[1]].methods["get"], rows, "get"), base.o)
 
     def instance_attribute(self, klass: Class, name: str) -> Type:
         if name in klass.members:
@@ -1324,7 +1343,7 @@ class Body:
             if kind == "op":
                 return self.call_operation(t[1], t[3], callee, t[2], expression)
             if kind == "ext":
-                operation = self.libraries.functions.get(t[1])
+                operation = self.libraries.function(t[1])
                 if operation is not None:
                     return self.call_operation(operation, t[1], UNKNOWN, ("name", t[1]), expression)
                 named = self.libraries.names.get(t[1])
@@ -1667,7 +1686,8 @@ class Body:
             and asked[2] is not None
         ):
             # A method of a custom queryset: what it gives is about the receiver's model.
-            gives = (*gives[:2], asked[2], gives[3] | asked[3], gives[4] or asked[4])
+            own = gives[3] if "elsewhere" in asked[3] else gives[3] - {"elsewhere"}
+            gives = (*gives[:2], asked[2], own | asked[3], gives[4] or asked[4])
         return Value(gives, frozenset(origins))
 
     def known(
@@ -1696,13 +1716,15 @@ class Body:
 
     def learn(self, function: Function, position: int, value: Value) -> None:
         t = value.t
-        if t is None or t[0] not in ("obj", "list", "lib"):
+        if t is None or t[0] not in ("obj", "list", "lib", "tuple"):
             return
-        if t[0] == "list" and not (t[1] and t[1][0] == "obj"):
-            return
+        if t[0] == "tuple" or (t[0] == "list" and not (t[1] and t[1][0] == "obj")):
+            t = ("list", None)
         old = function.learned.get(position)
-        if old is None:
+        if position not in function.learned:
             function.learned[position] = t
+        elif old is None or old[0] != t[0]:
+            function.learned[position] = None  # rows here, a query there: nothing is certain
         elif old != t:
             joined = _join([Value(old), Value(t)]).t
             if joined is not None:
@@ -1926,7 +1948,9 @@ class Body:
             row: Type = None
             if model in self.program.classes:
                 kept = {x for x in traits if x.startswith(("loads:", "back:"))}
-                if "related" not in traits or "known" in traits:
+                if "elsewhere" in traits:
+                    pass
+                elif "related" not in traits or "known" in traits:
                     kept.add("known")
                 else:  # the rows may have come along with one from elsewhere
                     kept |= {f"from:{x[9:]}" for x in traits if x.startswith("relation:")}

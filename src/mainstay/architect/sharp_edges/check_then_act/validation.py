@@ -398,7 +398,7 @@ class _Walk:
                 Step(written, f"writes {target}: {do.effect.text}", self.analysis.name(where)),
             )
             if verdict is Verdict.LIKELY and (
-                self.function.module.script
+                self.analysis.by_hand(self.function.id)
                 or self.analysis.program.serializable
                 or _ONCE.search(self.function.name)
             ):

@@ -83,7 +83,7 @@ class _Walk:
         )
         sure = (
             state in (WRITTEN, SCOPED, LOCKED)
-            and not self.function.module.script
+            and not self.analysis.by_hand(self.function.id)
             and "process" not in do.traits
         )
         what = do.effect.target or do.effect.text

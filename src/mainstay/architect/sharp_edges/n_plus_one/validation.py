@@ -11,8 +11,8 @@ from mainstay.architect.findings import Location, Step, Verdict
 from mainstay.architect.review.analysis import CACHED, Analysis, Match, Reached, inside, loops_of, unexpected
 from mainstay.architect.review.program import Function
 
-DEEPEST = 4
-"""From so many branches on the way on, a query is a possible one: it hardly happens in every turn."""
+BRANCHES, CALLS = 4, 5
+"""From so many branches on the way on, or branches and calls, a query hardly happens in every turn."""
 WRITING = {"save", "delete", "clean", "full_clean"}
 """Methods of a row that write or check it."""
 MOST = 3
@@ -37,8 +37,8 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
         item, loops, when = waiting.pop()
         if isinstance(item, Scope) and item.kind in ("thread", "after-commit"):
             loops = ()
-        if isinstance(item, Scope) and item.kind == "transaction":
-            # A transaction a turn: each turn is a unit of work of its own, and reads what it needs again.
+        if isinstance(item, Scope) and item.kind in ("transaction", "lock"):
+            # A transaction or lock a turn: each turn is a unit of work of its own, and reads what it needs again.
             loops = _less_sure(loops)
         if isinstance(item, Loop):
             loops = (*loops, item)
@@ -131,10 +131,14 @@ def _below(
         ),
     )
     verdict = _verdict(analysis, function, loop, reached.do)
-    if _remembered(reached) or reached.error or reached.depth >= DEEPEST or _writes(calls) or reached.apart:
+    if _remembered(reached) or reached.error or _deep(reached) or _writes(calls) or reached.apart:
         verdict = Verdict.POSSIBLE
     message = _message(function.name, loop, reached.do, len(calls))
     return Match(verdict, message, invoke.location, path, function.name), _rows(loop), _what(reached.do)
+
+
+def _deep(reached: Reached) -> bool:
+    return reached.depth >= BRANCHES or (reached.depth > 0 and reached.depth + len(reached.calls) + 1 >= CALLS)
 
 
 def _writes(calls: tuple[tuple[str, Location, str], ...]) -> bool:
