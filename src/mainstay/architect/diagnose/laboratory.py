@@ -118,7 +118,7 @@ class Laboratory:
     runs: int = 0
     schedules: int = 0
     racing: float = 0.0
-    """Seconds spent in schedules, and in the serial runs they are compared with."""
+    """Seconds spent in schedules, a fresh clone for each included."""
     deadline: float = 0.0
     root: Path = Path()
     """Where the files of locations are named from."""

@@ -129,7 +129,9 @@ class Race:
         """Run one schedule and judge it. Raises `Undecided` where it cannot be judged."""
         self.schedules += 1
         self.lab.schedules += 1
+        started = time.perf_counter()
         run = await self.lab.run(self.cast, plan)
+        self.lab.racing += time.perf_counter() - started
         if run.trouble:
             raise Undecided(run.trouble[0])
         return run, *(await self.judge(run))
@@ -230,7 +232,6 @@ async def explore(lab: Laboratory, first: str, second: str) -> Exploration:
             exploration.undecided = str(reason)
         exploration.schedules = race.schedules
         exploration.seconds = time.perf_counter() - started
-        lab.racing += exploration.seconds
         lab.cache[key] = exploration
     found: Exploration = lab.cache[key]
     return found
