@@ -78,6 +78,20 @@ QUIET = {
 }
 
 LOUD = {
+    "a model looked up by its name": """
+        from django.apps import apps
+        def view():
+            Book = apps.get_model("models", "Book")
+            for book in Book.objects.all():
+                print(list(book.tags.all()))
+    """,
+    "a model looked up by its name, through a helper": """
+        from loading import get_model
+        Book = get_model("models", "Book")
+        def view():
+            for book in Book.objects.all():
+                print(list(book.tags.all()))
+    """,
     "a many-to-many field class of the program": """
         from models import Book
         def view():
@@ -118,5 +132,6 @@ def test_quiet(find, name: str) -> None:
 @pytest.mark.parametrize("name", LOUD)
 def test_loud(find, name: str) -> None:
     """A query that is sure to run in each turn is printed."""
-    found = find({"models.py": MODELS, "views.py": LOUD[name]}, "n-plus-one")
+    loading = "from django.apps import apps\n\ndef get_model(app, name):\n    return apps.get_model(app, name)\n"
+    found = find({"models.py": MODELS, "loading.py": loading, "views.py": LOUD[name]}, "n-plus-one")
     assert [f.location.file for f in found] == ["views.py"]

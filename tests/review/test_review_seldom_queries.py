@@ -129,6 +129,17 @@ QUIET = {
                     names([Author(name=title)])
         """
     },
+    "on the way out of the loop": {
+        "views.py": """
+            from models import Book
+            def check():
+                for book in Book.objects.all():
+                    if not book.title:
+                        raise ValueError(f"no title by {book.author.name}")
+                    if book.title == "x":
+                        return book.author.name
+        """
+    },
     "run after a migration": {
         "apps.py": """
             from django.db.models.signals import post_migrate

@@ -143,8 +143,8 @@ class Scope:
     """A block with a meaning for what is inside: a transaction, a savepoint, a held lock."""
 
     kind: str
-    """``transaction``, ``savepoint``, ``lock``, ``after-commit`` (runs once the transaction is over)
-    or ``thread`` (runs elsewhere)."""
+    """``transaction``, ``savepoint``, ``lock``, ``after-commit`` (runs once the transaction is over), ``thread``
+    (runs elsewhere) or ``leaving`` (ends the loop or function it is in, so that it runs once)."""
     body: Tree
     location: Location
     text: str = ""

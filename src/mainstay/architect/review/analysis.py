@@ -177,7 +177,7 @@ class Analysis:
         for item, scopes, when in self.straight(function.tree):
             if "thread" in scopes or "after-commit" in scopes:
                 continue
-            when = frozenset(c for c in when if c[0] >= 0 or self.remembers(function, c))
+            when = frozenset(c for c in when if c[0] >= 0 or c == EARLY or self.remembers(function, c))
             if type(item) is Do:
                 if item.effect.kind in (Kind.READ, Kind.WRITE):
                     uses = frozenset(o.parameter for o in item.uses if o.parameter >= 0)
@@ -354,6 +354,10 @@ def unexpected(attempt: Attempt) -> bool:
     return not any(name.endswith(_MISSING) for name in attempt.handles)
 
 
+EARLY: Condition = (-2, "")
+"""Something was looked at before, and might have been answer enough."""
+
+
 def inside(tree: Tree, when: frozenset[Condition]) -> list[tuple[Tree, frozenset[Condition]]]:
     """The trees directly inside `tree`, in order, each with what must hold for it to happen."""
     if type(tree) is Branch and tree.when:
@@ -365,6 +369,8 @@ def inside(tree: Tree, when: frozenset[Condition]) -> list[tuple[Tree, frozenset
         found.append((item, when))
         if type(item) is Branch:
             when |= item.then
+            if item.on and "answer" in item.exits:
+                when |= {EARLY}
     return found
 
 

@@ -52,6 +52,7 @@ FEW = 10
 
 _BATCH = re.compile(r"batch|chunk|page|slice|window|group", re.IGNORECASE)
 _LOCK = re.compile(r"(^|_)(lock|mutex)s?(_|$|ed)|Lock$")
+_NAMED = re.compile(r"(^|\.)(get|load|import)_(model|class)$")
 _RETRY = re.compile(r"attempt|retr|tries|backoff", re.IGNORECASE)
 _LISTS = {"list", "List", "Sequence", "Iterable", "Iterator", "set", "Set", "frozenset", "Collection", "tuple", "Tuple",
           "AsyncIterator", "AsyncGenerator", "Generator", "AsyncIterable", "MutableSequence", "FrozenSet", "deque",
@@ -402,14 +403,23 @@ class Body:
         return ""
 
     def return_(self, statement: Facts) -> str:
-        value = self.expression(statement[1]) if statement[1] is not None else CONSTANT
+        value = self.leaving(statement[1]) if statement[1] is not None else CONSTANT
         self.returned.append(value)
         return "leave" if statement[1] is None or statement[1] == (f.CONST, None) else "answer"
 
     def raise_(self, statement: Facts) -> str:
         if statement[1] is not None:
-            self.expression(statement[1])
+            self.leaving(statement[1])
         return "raise"
+
+    def leaving(self, expression: Facts) -> Value:
+        """The value that a ``return`` or ``raise`` works out: in a loop, that happens once, not in each turn."""
+        if not self.loops:
+            return self.expression(expression)
+        tree, value = self.inside(lambda: self.expression(expression))
+        if not _empty(tree):
+            self.out.append(Scope("leaving", tree, self.anywhere(expression), ""))
+        return value
 
     def leave(self, statement: Facts) -> str:
         return "leave"
@@ -1332,6 +1342,10 @@ class Body:
             return UNKNOWN
         if function[0] == f.ATTR and function[2] in ("add", "setdefault", "set") and arguments:
             self.fill(function[1])
+        if last_name(function) in ("get_model", "get_user_model"):
+            named_model = self.model_by_name(expression)
+            if named_model is not None:
+                return named_model
         if function[0] == f.NAME and function[1] not in self.names:
             built_in = self.built_in(function[1], expression)
             if built_in is not None:
@@ -1377,6 +1391,14 @@ class Body:
         if t[0] == "listmethod":
             return self.list_method(t, callee, values, function)
         return Value(None, callee.o | _origins(values) | _origins(named_values.values()))
+
+    def model_by_name(self, expression: Facts) -> Value | None:
+        """``get_model("app", "Model")`` and ``get_user_model()`` of Django."""
+        texts = [part[1] for part in expression[2] if part and part[0] == f.CONST and isinstance(part[1], str)]
+        if last_name(expression[1]) == "get_user_model":
+            texts = [self.program.user_model]
+        found = self.program.find_class(".".join(texts[:2]), self.module) if texts and texts[0] else ""
+        return Value(("cls", found)) if found else None
 
     def column_method(self, t: Type, values: list[Value]) -> Value:
         if t[3] in ("label", "asc", "desc"):
@@ -1674,6 +1696,8 @@ class Body:
             elif origin.loop is None:
                 origins.add(origin)
         gives = function.gives
+        if _NAMED.search(function.name):
+            gives = self.named_class(values) or gives
         if function.decorated & _MANAGERS:
             return Value(("manager", function.id), frozenset(origins))
         asked = receiver.t if receiver is not None else None
@@ -1710,6 +1734,12 @@ class Body:
                 else:
                     found.append((position, "some"))
         return tuple(found)
+
+    def named_class(self, values: list[Value]) -> Type:
+        """The model that ``get_model("shop", "Order")`` looks up by its name."""
+        texts = [value.t[1] for value in values if value.t and value.t[0] == "str"]
+        found = self.program.find_class(".".join(texts), self.module) if texts and len(texts) == len(values) else ""
+        return ("cls", found) if found else None
 
     def handed(self, value: Value, where: Location) -> None:
         """A function of the program handed to another one: nothing is known of when it runs."""
@@ -1939,6 +1969,8 @@ class Body:
             if t and t[0] == "lib":
                 return Value(("lib", t[1], model, frozenset(traits), t[4]), origins)
             return Value(t, origins)
+        if gives == "model":
+            return Value(self.named_class(values))
         if gives in ("row", "rows"):
             if "columns" in traits or model is None:
                 inner: Type = None if gives == "row" else ("rowvalue",)

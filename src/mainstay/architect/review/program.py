@@ -166,9 +166,13 @@ class Program:
         """Table name -> the model's name, where a model says which table it has."""
         self.methods_by_name: dict[str, list[str]] = {}
         self.atomic_requests = False
+        self.user_model = ""
+        """What the settings name as the model of users, such as ``accounts.User``."""
         self.serializable = False
         """Whether an engine of the program runs every transaction SERIALIZABLE."""
         self._index: dict[str, list[str]] = {}
+        self._concrete: dict[str, list[Class]] = {}
+        """Abstract model -> the models below it."""
         self._derived_fields: dict[str, str] | None = None
         self._field_names = {full.rpartition(".")[2] for models in libraries.models for full in models.fields}
 
@@ -208,6 +212,8 @@ class Program:
                 for target in statement[1]:
                     if target and target[0] == NAME:
                         module.names.setdefault(target[1], ("expr", statement[2], statement[3]))
+                        if target[1] == "AUTH_USER_MODEL" and statement[2] and statement[2][0] == CONST:
+                            self.user_model = str(statement[2][1])
                         if target[1] == "DATABASES" or target[1] == "ATOMIC_REQUESTS":
                             self._atomic_requests(target[1], statement[2])
                     elif target and target[0] == SUB and "ATOMIC_REQUESTS" in str(target):
@@ -522,7 +528,15 @@ class Program:
         for one in self.ancestry(klass)[0]:
             if one.relations and name in one.relations:
                 return one.relations[name]
+        for one in self._concrete.get(klass.id, ()):  # an abstract model is always one of those below it
+            if one.relations and name in one.relations:
+                return one.relations[name]
         return None
+
+    def _is_abstract(self, klass: Class) -> bool:
+        meta = klass.nested.get("Meta")
+        found = self.classes[meta].attributes.get("abstract") if meta else klass.attributes.get("__abstract__")
+        return bool(found and found[0] == (CONST, True))
 
     def link_models(self) -> None:
         """Work out the relations of all models, both ways."""
@@ -544,6 +558,10 @@ class Program:
                 self._relation(klass, name, value, annotation, *found)
             if inside_row and klass.relations is None:
                 klass.relations = {}
+            if inside_row:
+                for above in self.ancestry(klass)[0][1:]:
+                    if self._is_abstract(above):
+                        self._concrete.setdefault(above.id, []).append(klass)
 
     def _relation(
         self, klass: Class, name: str, value: Facts, annotation: Facts, models: Models, kind: str
@@ -564,6 +582,8 @@ class Program:
                 inner = first[2] if first[0] == LAMBDA else first
                 found = self.evaluate_at(klass.module, inner, None)
                 target = found[1] if found and found[0] == "cls" else ""
+                if not target and self.user_model and _last_name(first) in ("AUTH_USER_MODEL", "get_user_model"):
+                    target = self.find_class(self.user_model, klass.module)
         if kind == "relationship":
             lazy = keywords.get("lazy")
             mode = lazy[1] if lazy and lazy[0] == CONST else "select"

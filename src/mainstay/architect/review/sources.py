@@ -23,7 +23,7 @@ _QUIET = re.compile(
 _QUIET_NAME = re.compile(r"(^|/)(test_[^/]*|[^/]*_tests?|tests?|factories)\.py$")
 _MIGRATION = re.compile(r"(^|/)(migrations|alembic|versions)/")
 _SCRIPT = re.compile(
-    r"(^|/)(management/commands|scripts?|tools|bin|cli|commands?|seeds?)(/|\.py$)|(^|/)(manage|setup|seed)\.py$"
+    r"(^|/)(management/commands|upgrades?|scripts?|tools|bin|cli|commands?|seeds?)(/|\.py$)|(^|/)(manage|setup|seed)\.py$"
 )
 
 

@@ -9,12 +9,13 @@ What a call does is one line of words, called an *operation*::
     [functions]
     "requests.get" = "call"                     # a request to another system
     "django.db.transaction.atomic" = "scope:transaction"
+    "stripe.*.create" = "call +payment"         # whatever stands between
 
     [types.Client]
     names = ["httpx.Client", "httpx.AsyncClient"]
     hints = ["http_client"]                     # variable names that mean this type where nothing else is known
     [types.Client.methods]
-    "get post put" = "call"                     # several names may share an operation
+    "get post put" = "call"                     # several names may share an operation; "*" is all others
 
 The words of an operation, in any order, before an optional ``-> RESULT``:
 
@@ -37,11 +38,12 @@ The words of an operation, in any order, before an optional ``-> RESULT``:
 
 ``RESULT`` is the name of a type of the table, or ``self`` (the same again, with more traits), ``row`` (one row
 of the model), ``rows`` (many), ``scalar`` (a value read), ``N`` (argument N itself), ``result`` (what calling
-argument N with the rest gives).
+argument N with the rest gives), ``model`` (the model whose name the arguments tell).
 
 A type may have ``names``, ``hints``, ``like`` (inherits the methods of another), ``methods``, ``attributes``
-(name = type), ``iterate`` (operation when looped over), ``enter`` (operation when used with ``with``), ``call``
-(operation when called), and ``new`` (operation when constructed). A table may have ``models``: see ``django.toml``.
+(name = type; ``"*"`` is all others), ``iterate`` (operation when looped over), ``enter`` (operation when used
+with ``with``), ``call`` (operation when called), and ``new`` (operation when constructed). A table may have
+``models``: see ``django.toml``.
 """
 
 from __future__ import annotations
@@ -128,6 +130,13 @@ class Libraries:
     hints: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Variable name -> (type, top-level package that must be imported somewhere in the program)."""
     models: list[Models] = field(default_factory=list)
+
+    def function(self, full: str) -> Operation | None:
+        """The operation of a function by its full name; ``stripe.*.create`` stands for any between."""
+        found = self.functions.get(full)
+        if found is None:
+            found = self.functions.get(f"{full.partition('.')[0]}.*.{full.rpartition('.')[2]}")
+        return found
 
 
 def operation(text: str, where: str) -> Operation:

@@ -6,9 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mainstay.architect.effects import Attempt, Condition, Do, Invoke, Kind, Loop, Scope, Tree
+from mainstay.architect.effects import Attempt, Branch, Condition, Do, Invoke, Kind, Loop, Scope, Tree
 from mainstay.architect.findings import Location, Step, Verdict
-from mainstay.architect.review.analysis import CACHED, Analysis, Match, Reached, inside, loops_of, unexpected
+from mainstay.architect.review.analysis import (
+    CACHED,
+    EARLY,
+    Analysis,
+    Match,
+    Reached,
+    inside,
+    loops_of,
+    unexpected,
+)
 from mainstay.architect.review.program import Function
 
 BRANCHES, CALLS = 4, 5
@@ -18,30 +27,37 @@ WRITING = {"save", "delete", "clean", "full_clean"}
 MOST = 3
 """Findings that are printed for one and the same query; further loops that reach it are possible ones."""
 
+_Waiting = tuple[Tree, tuple[Loop, ...], frozenset[Condition], int]
+"""A tree still to be walked, the loops around it, what must hold for it, the branches since the innermost loop."""
+_Found = tuple[Match, object, str, int]
+"""A finding, the rows that its loop walks, what it queries, the branches below."""
+
 
 def validate(analysis: Analysis) -> Iterator[Match]:
     """All queries that run once for each row."""
     matches = [match for function in analysis.printed() for match in _in_function(analysis, function)]
-    matches.sort(key=lambda match: len(match.path))
+    matches.sort(key=lambda match: (match[1], len(match[0].path)))  # the surest first
     seen: Counter[Location] = Counter()
-    for match in matches:
+    for match, _ in matches:
         query = match.path[-1].location
         seen[query] += match.verdict is Verdict.LIKELY
         yield replace(match, verdict=Verdict.POSSIBLE) if seen[query] > MOST else match
 
 
-def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
-    waiting: list[tuple[Tree, tuple[Loop, ...], frozenset[Condition]]] = [(function.tree, (), frozenset())]
+def _in_function(analysis: Analysis, function: Function) -> Iterator[tuple[Match, int]]:
+    """Findings of one function, each with the number of branches on the way from the loop to the query."""
+    waiting: list[_Waiting] = [(function.tree, (), frozenset(), 0)]
     said: set[tuple[object, str]] = set()
     while waiting:
-        item, loops, when = waiting.pop()
-        if isinstance(item, Scope) and item.kind in ("thread", "after-commit"):
+        item, loops, when, branches = waiting.pop()
+        if isinstance(item, Scope) and item.kind in ("thread", "after-commit", "leaving"):
             loops = ()
         if isinstance(item, Scope) and item.kind in ("transaction", "lock"):
             # A transaction or lock a turn: each turn is a unit of work of its own, and reads what it needs again.
             loops = _less_sure(loops)
         if isinstance(item, Loop):
-            loops = (*loops, item)
+            loops, branches = (*loops, item), 0
+        branches += isinstance(item, Branch)
         if loops and isinstance(item, Do):
             match = _own(analysis, function, item, loops)
         elif loops and isinstance(item, Invoke):
@@ -49,18 +65,20 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[Match]:
         else:
             match = None
             if isinstance(item, Attempt) and unexpected(item):
-                waiting.append((item.finally_, loops, when))
-                waiting.extend((handler, _less_sure(loops), when) for handler in reversed(item.handlers))
-                waiting.append((item.body, loops, when))
+                waiting.append((item.finally_, loops, when, branches))
+                less = _less_sure(loops)
+                waiting.extend((handler, less, when, branches) for handler in reversed(item.handlers))
+                waiting.append((item.body, loops, when, branches))
             else:
-                waiting.extend((child, loops, there) for child, there in reversed(inside(item, when)))
+                parts = reversed(inside(item, when))
+                waiting.extend((child, loops, there, branches) for child, there in parts)
         if match is not None and any(c[0] < 0 and analysis.remembers(function, c) for c in when):
             match = (replace(match[0], verdict=Verdict.POSSIBLE), *match[1:])  # once for each different key
         if match is not None:
             key = (match[1], match[2])
             if key not in said:
                 said.add(key)
-                yield match[0]
+                yield match[0], branches + match[3]
 
 
 def _less_sure(loops: tuple[Loop, ...]) -> tuple[Loop, ...]:
@@ -77,7 +95,7 @@ def _turned(loops: tuple[Loop, ...], turns: set[Location]) -> Loop | None:
 
 def _own(
     analysis: Analysis, function: Function, do: Do, loops: tuple[Loop, ...]
-) -> tuple[Match, object, str] | None:
+) -> _Found | None:
     loop = _turned(loops, loops_of(do.uses))
     if loop is None or not _counts(do, ()):
         return None
@@ -93,12 +111,12 @@ def _own(
         path,
         function.name,
     )
-    return match, _rows(loop), _what(do)
+    return match, _rows(loop), _what(do), 0
 
 
 def _below(
     analysis: Analysis, function: Function, invoke: Invoke, loops: tuple[Loop, ...]
-) -> tuple[Match, object, str] | None:
+) -> _Found | None:
     best = None
     for called in invoke.functions:
         if analysis.functions[called].decorated & CACHED:
@@ -134,7 +152,8 @@ def _below(
     if _remembered(reached) or reached.error or _deep(reached) or _writes(calls) or reached.apart:
         verdict = Verdict.POSSIBLE
     message = _message(function.name, loop, reached.do, len(calls))
-    return Match(verdict, message, invoke.location, path, function.name), _rows(loop), _what(reached.do)
+    match = Match(verdict, message, invoke.location, path, function.name)
+    return match, _rows(loop), _what(reached.do), reached.depth + (EARLY in reached.when)
 
 
 def _deep(reached: Reached) -> bool:
@@ -148,7 +167,7 @@ def _writes(calls: tuple[tuple[str, Location, str], ...]) -> bool:
 
 def _remembered(reached: Reached) -> bool:
     """Whether the query runs only for a key that was not met before."""
-    return any(position < 0 for position, _ in reached.when)
+    return any(position == -1 for position, _ in reached.when)
 
 
 def _order(reached: Reached) -> tuple[bool, bool, int, int]:
