@@ -238,3 +238,33 @@ def test_a_lock_never_adds_findings(find, name: str) -> None:
     before = find(program(body), "check-then-act", possible=True)
     after = find(program(locked), "check-then-act", possible=True)
     assert len(after) <= len(before)
+
+
+def test_object_of_a_class_based_view(find) -> None:
+    """``self.get_object()`` of a view reads a row of its queryset without a lock."""
+    files = {
+        "shop.py": """
+            from django.db import models
+            class Wallet(models.Model):
+                balance = models.IntegerField()
+                def spend(self, amount):
+                    if self.balance < amount:
+                        raise ValueError
+                    self.balance -= amount
+                    self.save()
+        """,
+        "views.py": """
+            from rest_framework.viewsets import ModelViewSet
+            from shop import Wallet
+            class WalletViewSet(ModelViewSet):
+                queryset = Wallet.objects.all()
+                def pay(self, request):
+                    self.get_object().spend(3)
+            class LockedViewSet(ModelViewSet):
+                def get_queryset(self):
+                    return Wallet.objects.select_for_update()
+                def pay(self, request):
+                    self.get_object().spend(3)
+        """,
+    }
+    assert [f.subject for f in find(files, "check-then-act")] == ["WalletViewSet.pay"]

@@ -247,3 +247,43 @@ def test_drivers(find) -> None:
         "n-plus-one",
     )
     assert {(f.subject, "lines" in f.message) for f in found} == {("one", True), ("two", True)}
+
+
+def test_models_known_by_name(find) -> None:
+    """`get_model`, the user model of the settings, and relations of abstract models are followed."""
+    files = {
+        "settings.py": 'AUTH_USER_MODEL = "people.Person"',
+        "people/__init__.py": "",
+        "people/models.py": """
+            from django.db import models
+            class Person(models.Model):
+                name = models.CharField(max_length=9)
+        """,
+        "orders/__init__.py": "",
+        "orders/models.py": """
+            from django.conf import settings
+            from django.db import models
+            class AbstractOrder(models.Model):
+                owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+                class Meta:
+                    abstract = True
+                def one(self):
+                    return [line.product for line in self.lines.all()]
+            class Order(AbstractOrder):
+                pass
+            class Product(models.Model):
+                pass
+            class Line(models.Model):
+                order = models.ForeignKey("orders.Order", related_name="lines", on_delete=models.CASCADE)
+                product = models.ForeignKey("orders.Product", on_delete=models.CASCADE)
+        """,
+        "views.py": """
+            from django.apps import apps
+            Order = apps.get_model("orders", "Order")
+            def two():
+                return [order.owner.name for order in Order.objects.all()]
+        """,
+    }
+    found = find(files, "n-plus-one")
+    assert {f.subject for f in found} == {"AbstractOrder.one", "two"}
+    assert any("Person" in f.message for f in found)

@@ -276,3 +276,27 @@ def test_the_path_names_begin_calls_and_the_wait(find) -> None:
         ("provider.py", 4),
     ]
     assert "pay.example.com" in found.message
+
+
+@pytest.mark.parametrize(
+    ("head", "call"),
+    [
+        ("import stripe", "stripe.PaymentIntent.create(amount=3)"),
+        ("import stripe", "stripe.checkout.Session.create()"),
+        (
+            "from stripe import StripeClient\nclient = StripeClient('key')",
+            "client.v1.payment_intents.create({})",
+        ),
+        ("import boto3\ns3 = boto3.client('s3')", "s3.put_object(Bucket='b')"),
+        ("from slack_sdk import WebClient\nslack = WebClient()", "slack.chat_postMessage(text='x')"),
+        ("from twilio.rest import Client\nphone = Client()", "phone.messages.create(body='x')"),
+        ("import smtplib", "smtplib.SMTP('host').sendmail('a', 'b', 'c')"),
+        ("from django.core.mail import send_mail", "send_mail('a', 'b', 'c', ['d'])"),
+        ("from urllib.request import urlopen", "urlopen('https://pay.example.com')"),
+        ("import urllib3\npool = urllib3.PoolManager()", "pool.request('GET', 'https://pay.example.com')"),
+    ],
+)
+def test_known_systems(find, head: str, call: str) -> None:
+    """Payment, mail, stores and messengers are other systems as well."""
+    text = f"from django.db import transaction\n{head}\n\ndef f():\n    with transaction.atomic():\n        {call}\n"
+    assert [f.subject for f in find(text, "external-call-in-transaction")] == ["f"]
