@@ -294,3 +294,52 @@ def two(session: Session, key: int):
     )
     (finding,) = find({"models.py": MODELS, "app.py": text}, "n-plus-one")
     assert "Line" in finding.path[-1].text or "queries Line" in finding.message
+
+
+def test_of_one_query_the_surest_loops_are_printed(find: Reviewer) -> None:
+    """Where more loops reach one query than are printed, those that reach it in every turn come first."""
+    seldom = "\n".join(
+        f"def seldom_{n}(session: Session):\n"
+        "    for order in session.scalars(select(Order)):\n"
+        "        if order.customer_id > 7:\n            one(session, order)\n"
+        for n in range(3)
+    )
+    always = "\n".join(
+        f"def always_{n}(session: Session):\n"
+        "    for order in session.scalars(select(Order)):\n        far(session, order)\n"
+        for n in range(3)
+    )
+    text = (
+        HEAD
+        + f"""
+{seldom}
+{always}
+def far(session: Session, order: Order):
+    one(session, order)
+
+def one(session: Session, order: Order):
+    session.get(Customer, order.customer_id)
+"""
+    )
+    found = find({"models.py": MODELS, "app.py": text}, "n-plus-one")
+    assert [f.subject for f in found] == ["always_0", "always_1", "always_2"]
+
+
+def test_a_query_to_tell_what_is_wrong_is_not_made_in_every_turn(find: Reviewer) -> None:
+    """Functions that warn or make the message of an error are called for the rows that are wrong."""
+    text = (
+        HEAD
+        + """
+def check(session: Session):
+    for order in session.scalars(select(Order)):
+        if order.customer_id < 0:
+            {name}(session, order)
+
+def {name}(session: Session, order: Order):
+    return session.get(Customer, order.customer_id).name
+"""
+    )
+    assert not find(
+        {"models.py": MODELS, "app.py": text.replace("{name}", "make_error_message")}, "n-plus-one"
+    )
+    assert len(find({"models.py": MODELS, "app.py": text.replace("{name}", "describe")}, "n-plus-one")) == 1

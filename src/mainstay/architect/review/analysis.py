@@ -200,7 +200,8 @@ class Analysis:
                         depth, error = inner.depth + scopes.count("branch"), inner.error or "error" in scopes
                         own = inner.apart or apart(scopes)
                         self._keep(
-                            best, Reached(inner.do, uses, way, inner.function, when | holds, depth, error, own)
+                            best,
+                            Reached(inner.do, uses, way, inner.function, when | holds, depth, error, own),
                         )
         found = tuple(best.values())[:MOST]
         self._reached[name] = found

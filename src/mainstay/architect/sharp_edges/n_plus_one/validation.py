@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +27,8 @@ WRITING = {"save", "delete", "clean", "full_clean"}
 """Methods of a row that write or check it."""
 MOST = 3
 """Findings that are printed for one and the same query; further loops that reach it are possible ones."""
-
+_TELLS = re.compile(r"(^|[._])_*(warn|complain|raise)(_|$)|(warning|error)_message")
+"""Names of functions that tell what is wrong, which is not so in every turn."""
 _Waiting = tuple[Tree, tuple[Loop, ...], frozenset[Condition], int]
 """A tree still to be walked, the loops around it, what must hold for it, the branches since the innermost loop."""
 _Found = tuple[Match, object, str, int]
@@ -93,9 +95,7 @@ def _turned(loops: tuple[Loop, ...], turns: set[Location]) -> Loop | None:
     return None
 
 
-def _own(
-    analysis: Analysis, function: Function, do: Do, loops: tuple[Loop, ...]
-) -> _Found | None:
+def _own(analysis: Analysis, function: Function, do: Do, loops: tuple[Loop, ...]) -> _Found | None:
     loop = _turned(loops, loops_of(do.uses))
     if loop is None or not _counts(do, ()):
         return None
@@ -114,9 +114,7 @@ def _own(
     return match, _rows(loop), _what(do), 0
 
 
-def _below(
-    analysis: Analysis, function: Function, invoke: Invoke, loops: tuple[Loop, ...]
-) -> _Found | None:
+def _below(analysis: Analysis, function: Function, invoke: Invoke, loops: tuple[Loop, ...]) -> _Found | None:
     best = None
     for called in invoke.functions:
         if analysis.functions[called].decorated & CACHED:
@@ -149,7 +147,8 @@ def _below(
         ),
     )
     verdict = _verdict(analysis, function, loop, reached.do)
-    if _remembered(reached) or reached.error or _deep(reached) or _writes(calls) or reached.apart:
+    seldom = reached.error or _deep(reached) or any(_TELLS.search(analysis.name(to)) for _, _, to in calls)
+    if _remembered(reached) or seldom or _writes(calls) or reached.apart:
         verdict = Verdict.POSSIBLE
     message = _message(function.name, loop, reached.do, len(calls))
     match = Match(verdict, message, invoke.location, path, function.name)
@@ -157,7 +156,9 @@ def _below(
 
 
 def _deep(reached: Reached) -> bool:
-    return reached.depth >= BRANCHES or (reached.depth > 0 and reached.depth + len(reached.calls) + 1 >= CALLS)
+    return reached.depth >= BRANCHES or (
+        reached.depth > 0 and reached.depth + len(reached.calls) + 1 >= CALLS
+    )
 
 
 def _writes(calls: tuple[tuple[str, Location, str], ...]) -> bool:
