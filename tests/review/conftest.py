@@ -52,6 +52,7 @@ def find(tmp_path: Path) -> Reviewer:
         write_files(tmp_path, files if isinstance(files, dict) else {"app.py": files})
         chosen = {name: one for name, one in VALIDATIONS.items() if not edge or name == edge}
         report = review([tmp_path], validations=chosen, root=tmp_path, workers=1)
+        assert report.problems == []
         return [f for f in report.findings if possible or f.verdict is Verdict.LIKELY]
 
     return run

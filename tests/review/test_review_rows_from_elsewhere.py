@@ -132,6 +132,8 @@ def test_quiet(find, name: str) -> None:
 @pytest.mark.parametrize("name", LOUD)
 def test_loud(find, name: str) -> None:
     """A query that is sure to run in each turn is printed."""
-    loading = "from django.apps import apps\n\ndef get_model(app, name):\n    return apps.get_model(app, name)\n"
+    loading = (
+        "from django.apps import apps\n\ndef get_model(app, name):\n    return apps.get_model(app, name)\n"
+    )
     found = find({"models.py": MODELS, "loading.py": loading, "views.py": LOUD[name]}, "n-plus-one")
     assert [f.location.file for f in found] == ["views.py"]

@@ -95,6 +95,7 @@ def _analyse(
         evaluation = Evaluation(program)
         program.link_models()
         _evaluate(program, evaluation, progress)
+        report.problems.extend(evaluation.lost)
         analysis = Analysis(program)
         analysis.link()
         prune(program, analysis)

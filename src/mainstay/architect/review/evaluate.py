@@ -26,7 +26,7 @@ from mainstay.architect.effects import (
     Sequence,
     Tree,
 )
-from mainstay.architect.findings import Location
+from mainstay.architect.findings import Location, Problem
 from mainstay.architect.review import facts as f
 from mainstay.architect.review.facts import Facts
 from mainstay.architect.review.libraries import LibraryType, Operation
@@ -52,7 +52,6 @@ FEW = 10
 
 _BATCH = re.compile(r"batch|chunk|page|slice|window|group", re.IGNORECASE)
 _LOCK = re.compile(r"(^|_)(lock|mutex)s?(_|$|ed)|Lock$")
-_NAMED = re.compile(r"(^|\.)(get|load|import)_(model|class)$")
 _RETRY = re.compile(r"attempt|retr|tries|backoff", re.IGNORECASE)
 _LISTS = {"list", "List", "Sequence", "Iterable", "Iterator", "set", "Set", "frozenset", "Collection", "tuple", "Tuple",
           "AsyncIterator", "AsyncGenerator", "Generator", "AsyncIterable", "MutableSequence", "FrozenSet", "deque",
@@ -90,6 +89,8 @@ class Evaluation:
         self.depth = 0
         program.evaluate_at = self.evaluate_at  # type: ignore[method-assign]
         self._lambdas: list[tuple[Facts, dict[str, Value], Body]] = []
+        self.lost: list[Problem] = []
+        """Functions that could not be followed."""
 
     def evaluate_at(self, module: Module, value: Facts, annotation: Facts) -> Type:
         body = Body(self, module, None)
@@ -108,8 +109,9 @@ class Evaluation:
             self.depth += 1
             try:
                 Body(self, function.module, function).run()
-            except RecursionError:
+            except Exception as error:  # code odder than anything met before must not end the whole review
                 function.tree = Sequence()
+                self.lost.append(Problem(function.module.path, _lost(function, error), function.place[0]))
             finally:
                 self.depth -= 1
                 function.state = 2
@@ -1342,7 +1344,7 @@ class Body:
             return UNKNOWN
         if function[0] == f.ATTR and function[2] in ("add", "setdefault", "set") and arguments:
             self.fill(function[1])
-        if last_name(function) in ("get_model", "get_user_model"):
+        if last_name(function) in ("get_model", "get_class", "get_user_model"):
             named_model = self.model_by_name(expression)
             if named_model is not None:
                 return named_model
@@ -1696,8 +1698,6 @@ class Body:
             elif origin.loop is None:
                 origins.add(origin)
         gives = function.gives
-        if _NAMED.search(function.name):
-            gives = self.named_class(values) or gives
         if function.decorated & _MANAGERS:
             return Value(("manager", function.id), frozenset(origins))
         asked = receiver.t if receiver is not None else None
@@ -1734,12 +1734,6 @@ class Body:
                 else:
                     found.append((position, "some"))
         return tuple(found)
-
-    def named_class(self, values: list[Value]) -> Type:
-        """The model that ``get_model("shop", "Order")`` looks up by its name."""
-        texts = [value.t[1] for value in values if value.t and value.t[0] == "str"]
-        found = self.program.find_class(".".join(texts), self.module) if texts and len(texts) == len(values) else ""
-        return ("cls", found) if found else None
 
     def handed(self, value: Value, where: Location) -> None:
         """A function of the program handed to another one: nothing is known of when it runs."""
@@ -1969,8 +1963,6 @@ class Body:
             if t and t[0] == "lib":
                 return Value(("lib", t[1], model, frozenset(traits), t[4]), origins)
             return Value(t, origins)
-        if gives == "model":
-            return Value(self.named_class(values))
         if gives in ("row", "rows"):
             if "columns" in traits or model is None:
                 inner: Type = None if gives == "row" else ("rowvalue",)
@@ -2227,6 +2219,12 @@ _STATEMENTS_OF = {
     "Update": Kind.WRITE,
     "Delete": Kind.WRITE,
 }
+
+
+def _lost(function: Function, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return f"{function.name}() is nested more deeply than review follows"
+    return f"{function.name}() could not be followed ({type(error).__name__}: {error}); please report it"
 
 
 def _nested_in(program: Program, prefix: str) -> list[Function]:

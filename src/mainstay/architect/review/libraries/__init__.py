@@ -38,7 +38,7 @@ The words of an operation, in any order, before an optional ``-> RESULT``:
 
 ``RESULT`` is the name of a type of the table, or ``self`` (the same again, with more traits), ``row`` (one row
 of the model), ``rows`` (many), ``scalar`` (a value read), ``N`` (argument N itself), ``result`` (what calling
-argument N with the rest gives), ``model`` (the model whose name the arguments tell).
+argument N with the rest gives).
 
 A type may have ``names``, ``hints``, ``like`` (inherits the methods of another), ``methods``, ``attributes``
 (name = type; ``"*"`` is all others), ``iterate`` (operation when looped over), ``enter`` (operation when used
