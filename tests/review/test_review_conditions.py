@@ -342,4 +342,5 @@ def {name}(session: Session, order: Order):
     assert not find(
         {"models.py": MODELS, "app.py": text.replace("{name}", "make_error_message")}, "n-plus-one"
     )
-    assert len(find({"models.py": MODELS, "app.py": text.replace("{name}", "describe")}, "n-plus-one")) == 1
+    for name in ("describe", "get_or_raise"):
+        assert len(find({"models.py": MODELS, "app.py": text.replace("{name}", name)}, "n-plus-one")) == 1

@@ -27,7 +27,7 @@ WRITING = {"save", "delete", "clean", "full_clean"}
 """Methods of a row that write or check it."""
 MOST = 3
 """Findings that are printed for one and the same query; further loops that reach it are possible ones."""
-_TELLS = re.compile(r"(^|[._])_*(warn|complain|raise)(_|$)|(warning|error)_message")
+_TELLS = re.compile(r"(^|\.)_*(warn|complain|raise)(_|$)|(warning|error)_message")
 """Names of functions that tell what is wrong, which is not so in every turn."""
 _Waiting = tuple[Tree, tuple[Loop, ...], frozenset[Condition], int]
 """A tree still to be walked, the loops around it, what must hold for it, the branches since the innermost loop."""
