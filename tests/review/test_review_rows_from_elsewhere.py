@@ -46,6 +46,14 @@ QUIET = {
         def view():
             return [s.tags() for s in Shelf.objects.prefetch_related("books__tags", "books__author")]
     """,
+    "loaded along by a query of rows that are not known": """
+        from models import Author
+        def names(author: Author):
+            return [list(book.tags.all()) for book in author.books.all()]
+        class Exporter:
+            def view(self):
+                return [names(a) for a in self.shop.authors.prefetch_related("books", "books__tags")]
+    """,
     "a many-to-many field class of the program": """
         from models import Book
         def view():

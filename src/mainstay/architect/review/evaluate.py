@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from mainstay.architect.effects import (
@@ -243,9 +244,9 @@ class Body:
             target = decorator[1] if decorator[0] == f.CALL else decorator
             if last_name(target) in _PROPERTY or last_name(target) in ("staticmethod", "classmethod"):
                 continue
-            if last_name(target) == "receiver" and decorator[0] == f.CALL and decorator[2]:
-                if last_name(decorator[2][0]) in ("post_migrate", "pre_migrate"):
-                    self.program.by_hand.add(function.id)
+            handed = decorator[2][:1] if decorator[0] == f.CALL and last_name(target) == "receiver" else ()
+            if any(last_name(part) in ("post_migrate", "pre_migrate") for part in handed):
+                self.program.by_hand.add(function.id)
             found = self.expression(target)
             operation = None
             if found.t and found.t[0] == "ext":
@@ -1396,7 +1397,9 @@ class Body:
 
     def model_by_name(self, expression: Facts) -> Value | None:
         """``get_model("app", "Model")`` and ``get_user_model()`` of Django."""
-        texts = [part[1] for part in expression[2] if part and part[0] == f.CONST and isinstance(part[1], str)]
+        texts = [
+            part[1] for part in expression[2] if part and part[0] == f.CONST and isinstance(part[1], str)
+        ]
         if last_name(expression[1]) == "get_user_model":
             texts = [self.program.user_model]
         found = self.program.find_class(".".join(texts[:2]), self.module) if texts and texts[0] else ""
@@ -1447,6 +1450,8 @@ class Body:
         if function[0] == f.ATTR:
             name = function[2]
             kind = self.libraries.types.get("Function")
+            if name in ("select_related", "prefetch_related"):
+                self.loads(values, {}, set())  # of rows that are not known: remembered by the relations' names
             if kind is not None and name in ("delay", "apply_async", "delay_on_commit") and function[1]:
                 self.do(
                     Kind.SEND, last_name(function[1]), f"{render(function)}(…)", function[3], joined, set()
@@ -2085,7 +2090,7 @@ class Body:
                 for part in parts:
                     traits.add(f"loads:{part}")
                     self.program.loaded_names.add(part)
-                self.program.loaded_pairs.update(zip(parts, parts[1:], strict=False))
+                self.program.loaded_pairs.update(pairwise(parts))
                 inner = named.get("queryset") or (values[1] if len(values) == 2 else None)
                 if inner is not None and inner.t and inner.t[0] == "lib" and inner.t[1] in _QUERYSETS:
                     below = [x[6:] for x in inner.t[3] if x.startswith("loads:")]

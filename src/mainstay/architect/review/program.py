@@ -535,7 +535,9 @@ class Program:
 
     def _is_abstract(self, klass: Class) -> bool:
         meta = klass.nested.get("Meta")
-        found = self.classes[meta].attributes.get("abstract") if meta else klass.attributes.get("__abstract__")
+        found = (
+            self.classes[meta].attributes.get("abstract") if meta else klass.attributes.get("__abstract__")
+        )
         return bool(found and found[0] == (CONST, True))
 
     def link_models(self) -> None:
@@ -582,7 +584,11 @@ class Program:
                 inner = first[2] if first[0] == LAMBDA else first
                 found = self.evaluate_at(klass.module, inner, None)
                 target = found[1] if found and found[0] == "cls" else ""
-                if not target and self.user_model and _last_name(first) in ("AUTH_USER_MODEL", "get_user_model"):
+                if (
+                    not target
+                    and self.user_model
+                    and _last_name(first) in ("AUTH_USER_MODEL", "get_user_model")
+                ):
                     target = self.find_class(self.user_model, klass.module)
         if kind == "relationship":
             lazy = keywords.get("lazy")
