@@ -140,6 +140,14 @@ QUIET = {
                         return book.author.name
         """
     },
+    "the row read again on purpose": {
+        "views.py": """
+            from models import Book
+            def view():
+                for book in Book.objects.all():
+                    book.refresh_from_db()
+        """
+    },
     "run after a migration": {
         "apps.py": """
             from django.db.models.signals import post_migrate

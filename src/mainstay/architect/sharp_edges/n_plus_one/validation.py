@@ -180,7 +180,7 @@ def _counts(do: Do, calls: tuple[object, ...]) -> bool:
     """Reads count, and writes of single rows; what is bulk, pending or a lock taken row by row does not."""
     traits = do.traits
     if do.effect.kind is Kind.READ:
-        return "locks-rows" not in traits and "bulk" not in traits
+        return not traits & {"locks-rows", "bulk", "refresh"}  # a refresh reads the row again on purpose
     if do.effect.kind is Kind.WRITE:
         return not traits & {"pending", "bulk", "flush", "atomic"} and not calls
     return False
