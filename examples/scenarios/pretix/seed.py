@@ -87,7 +87,7 @@ with scopes_disabled(), transaction.atomic():
         value=Decimal("-20.00"), acceptor=organizer, order=paid, payment=paid.payments.get()
     )
     pending = order(event, plenty, "OPEN1", Order.STATUS_PENDING)
-    pending.payments.create(provider="banktransfer", amount=Decimal("20.00"), state="created", info="{}")
+    pending.payments.create(provider="manual", amount=Decimal("20.00"), state="created", info="{}")
 
     event.vouchers.create(code="ONCE", max_usages=1, item=plenty, price_mode="set", value=Decimal("5.00"))
     event.waitinglistentries.create(item=soldout, email="waiting@example.org", locale="en")

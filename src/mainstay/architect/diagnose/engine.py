@@ -8,6 +8,7 @@ It knows no edge. An experiment is a module with two functions::
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from mainstay.architect.diagnose.laboratory import Budget, Laboratory, laboratory
 from mainstay.architect.diagnose.proof import Proof, Replay
 from mainstay.architect.diagnose.scenario import Scenario
+from mainstay.architect.diagnose.scheduler import Undecided
 from mainstay.architect.diagnose.witness import pack_scenario, read_witness, unpack_scenario, write_witness
 from mainstay.architect.document import relative
 from mainstay.architect.errors import MainstayError
@@ -66,6 +68,7 @@ async def diagnose(
         root=root,
     ) as lab:
         ready = time.monotonic()
+        await _check_requests(lab)
         for edge in experiments.values():
             module = edge.experiment()
             if module is None:
@@ -86,6 +89,14 @@ async def diagnose(
     report.statistics["seconds"] = round(time.monotonic() - started, 2)
     report.sort()
     return report
+
+
+async def _check_requests(lab: Laboratory) -> None:
+    """Send each request once before anything is measured: what is wrong with a scenario is said at once."""
+    for name in lab.scenario.requests:
+        lab.progress(f"{name}: sent alone")
+        with contextlib.suppress(Undecided):  # the experiments say so where it matters to them
+            await lab.alone(name)
 
 
 def _finding(

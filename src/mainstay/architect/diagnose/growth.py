@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from mainstay.architect.diagnose.copying import CannotGrow, Copier, Link, copied_with, outgoing
-from mainstay.architect.diagnose.laboratory import Laboratory, Run
+from mainstay.architect.diagnose.laboratory import Laboratory, NotServed, Run
 from mainstay.architect.diagnose.scheduler import Plan, Trace, Undecided
 from mainstay.architect.effects import Kind
 from mainstay.architect.errors import MainstayError
@@ -125,11 +125,15 @@ async def survey(lab: Laboratory, name: str) -> Survey:
 
 async def _survey(lab: Laboratory, name: str) -> Survey:
     result = Survey()
-    alone = (await lab.alone(name)).traces[lab.actors[0]]
+    try:
+        alone = (await lab.alone(name)).traces[lab.actors[0]]
+    except Undecided as reason:
+        result.undecided = str(reason)
+        return result
     seed = counts(alone)
     result.most = max(seed.values(), default=0)
     read = {table for trace in alone for table in trace.meaning.touches} & lab.schema.tables.keys()
-    best: dict[str, tuple[int, Soil]] = {}
+    best: dict[str, tuple[tuple[bool, float, int], Soil]] = {}
     able: set[str] = set()
     refused: dict[str, str] = {}
     soils = list(_soils(lab, read))
@@ -158,8 +162,10 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
             result.grown.append(said)
         for shape, count in counts(run.traces[lab.actors[0]]).items():
             more = count - seed[shape]
-            if more >= LEAST and more > best.get(shape, (0, soil))[0]:
-                best[shape] = (more, soil)
+            if more >= LEAST:
+                rank = _rank(lab, run, soil, shape, count, more, rows)
+                if shape not in best or rank > best[shape][0]:
+                    best[shape] = (rank, soil)
     result.notes = [reason for table, reason in refused.items() if table not in able]
     measured: dict[Soil, list[tuple[Run, int]]] = {}
     for shape, (_, soil) in best.items():
@@ -167,6 +173,21 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
         if growth is not None:
             result.growths.append(growth)
     return result
+
+
+def _rank(
+    lab: Laboratory, run: Run, soil: Soil, shape: str, count: int, more: int, rows: int
+) -> tuple[bool, float, int]:
+    """How well `soil` explains that a statement repeats; the highest is the one to name.
+
+    Best is the table of which an earlier statement returned as many rows as the repeated one ran; then the one
+    with nearest to one repetition a row; then the one that makes it run most often.
+    """
+    traces = run.traces[lab.actors[0]]
+    first = next(at for at, trace in enumerate(traces) if trace.shape == shape)
+    walked = any(soil.table in trace.meaning.reads and trace.rows == count for trace in traces[:first])
+    added = rows - rows // FACTORS[-1]
+    return walked, -abs(more / added - 1) if added else -float(more), more
 
 
 async def _measure(
@@ -221,7 +242,10 @@ async def grown(lab: Laboratory, name: str, soil: Soil, factor: int) -> tuple[Ru
             rows = await Copier(connection, lab.schema).grow(soil.table, factor, soil.remapped)
 
     actor = lab.actors[0]
-    run = await lab.run({actor: name}, Plan((actor,)), grow=grow)
+    try:
+        run = await lab.run({actor: name}, Plan((actor,)), grow=grow)
+    except NotServed:
+        return None, rows
     if not lab.scenario.requests[name].expected(run.replies[actor].status):
         return None, rows
     return run, rows

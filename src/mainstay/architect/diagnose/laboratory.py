@@ -62,6 +62,10 @@ class Budget:
     """Most seconds for all experiments together."""
 
 
+class NotServed(MainstayError):
+    """A request that only prepares was not answered as the scenario expects."""
+
+
 @dataclass(slots=True)
 class Station:
     """One actor's copy of everything."""
@@ -251,7 +255,13 @@ class Laboratory:
                     station.proxy.gate = OpenGate()
                     station.outside.gate = None
         left = Left(
-            {actor: conductor.replies[actor].answer for actor in plan.then},
+            {
+                actor: replace(
+                    (reply := conductor.replies[actor]).answer,
+                    unexpected=not requests[cast[actor]].expected(reply.status),
+                )
+                for actor in plan.then
+            },
             snapshot,
             _effects(conductor.calls, plan.then),
         )
@@ -284,7 +294,9 @@ class Laboratory:
             if not request.expected(reply.status):
                 wanted = "below 400" if request.expect is None else " or ".join(map(str, request.expect))
                 place = f"{self.scenario.places[name]}: " if name in self.scenario.places else ""
-                raise MainstayError(
+                # One that only prepares others may be refused a second time: what it makes is there already.
+                kind = Undecided if name in self.scenario.preparing else MainstayError
+                raise kind(
                     f"{place}request {name!r} was answered {reply}, expected {wanted}"
                     f"{self._complaint(actor, reply.status)}; mend the scenario or set `expect`"
                 )
@@ -315,19 +327,20 @@ class Laboratory:
             add(step, ())
         for step in self.scenario.requests[name].before:
             add(step, (name,))
-        return [step for step in found if step != name]
+        # One that prepares others is sent at its own place among them.
+        return found[: found.index(name)] if name in found else found
 
     async def _step(self, station: Station, name: str) -> Reply:
-        """Send a request that only prepares. Raises `MainstayError` where the reply is not as expected."""
+        """Send a request that only prepares. Raises `NotServed` where the reply is not as expected."""
         request = self.scenario.requests[name]
         try:
             reply = await station.client.send(name, request)
         except Hangup as error:
-            raise MainstayError(
+            raise NotServed(
                 f"request {name!r} got no reply: {error}{self._complaint(station.actor, 500)}"
             ) from None
         if not request.expected(reply.status):
-            raise MainstayError(
+            raise NotServed(
                 f"request {name!r} was answered {reply}, which the scenario does not expect"
                 f"{self._complaint(station.actor, reply.status)}"
             )
@@ -539,7 +552,7 @@ async def _run_command(lab: Laboratory, station: Station, command: Sequence[str]
     """Run a set-up command with the service's directory and environment, and wait for it."""
     try:
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *map(station.service.fill, command),
             cwd=lab.scenario.directory,
             env=station.service.environment,
             stdin=asyncio.subprocess.DEVNULL,
@@ -557,7 +570,8 @@ async def _run_command(lab: Laboratory, station: Station, command: Sequence[str]
         await process.wait()
         raise
     if process.returncode:
-        last = shorten(output.decode(errors="replace").strip().rpartition("\n")[2])
+        said = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+        last = " | ".join(shorten(line) for line in said[-3:]) or "it printed nothing"
         raise MainstayError(
             f"set-up step {number} ({' '.join(command)}) ended with {process.returncode}: {last}"
         )

@@ -12,9 +12,10 @@ Choices:
   present time are masked always, since two runs may share a second.
 - *Rows that point at rows with masked keys* are compared by what they point at (colour refinement over the
   foreign keys), so a line that hangs on the wrong order is seen although both ids are masked.
-- *Refused requests.* One that answered an error (400 and above) may count as not run: then the rows and
-  the outside calls must be those of the others alone. So a request that the database refused
-  (serialization failure, constraint, lock timeout) is safe if it left nothing behind, and not otherwise.
+- *Refused requests.* One that was answered an error (400 and above, or a status that the scenario does not
+  expect) may count as not run: then the rows and the outside calls must be those of the others alone. So a
+  request that the database refused (serialization failure, constraint, lock timeout) is safe if it left nothing
+  behind, and not otherwise. How a refusal is worded is not compared: who is refused is.
 - *Outside calls are counted*, not only rows: paying twice may leave the same rows as paying once. Calls that
   carry the same Idempotency-Key are one; safe methods are no effects.
 """
@@ -55,6 +56,13 @@ class Answer:
     """The JSON value, or the text."""
     location: str = ""
     """The header, where the reply redirects or names what it made."""
+    unexpected: bool = False
+    """The scenario says that a request that is served is answered otherwise."""
+
+    @property
+    def refused(self) -> bool:
+        """An error by its status, or not what the scenario expects, as a form shown again with status 200."""
+        return self.status >= 400 or self.unexpected
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +223,7 @@ class Oracle:
                 for actor, calls in document["outside"].items()
             },
             self._colours(left.snapshot, tables.keys(), mask),
+            frozenset(actor for actor, answer in left.answers.items() if answer.refused),
         )
 
     def _cover(self, value: Any, path: Path, mask: Mask) -> Any:
@@ -258,7 +267,7 @@ class Oracle:
             for table in changed
         }
         links: list[tuple[str, list[int], str]] = []
-        for table in changed:
+        for table in sorted(changed):  # the number of a link is part of the colours
             for key in self.schema.tables[table].foreign:
                 if key.table not in colours or not any(
                     (table, (column,)) in mask.cells for column in key.columns
@@ -297,25 +306,29 @@ class Judged:
     """Changed tables with all their rows, masked and sorted."""
     outside: dict[str, list[str]]
     colours: dict[str, Counter[str]]
+    refused: frozenset[str] = frozenset()
+    """The actors that were refused."""
 
-    def fits(self, serial: Judged, refused: Collection[str] = ()) -> bool:
-        """Whether this outcome is the serial one; replies of the refused are not compared."""
+    def fits(self, serial: Judged, missing: Collection[str] = ()) -> bool:
+        """Whether this outcome is the serial one; replies of those that are missing there are not compared."""
         return (
             self.colours == serial.colours
             and self._calls() == serial._calls()
-            and all(
-                self.answers[actor] == serial.answers.get(actor)
-                for actor in self.answers
-                if actor not in refused
-            )
+            and all(self.answers_as(serial, actor) for actor in self.answers if actor not in missing)
         )
+
+    def answers_as(self, serial: Judged, actor: str) -> bool:
+        """Whether an actor is told the same in both: equal replies, or a refusal in either wording."""
+        if actor in self.refused and actor in serial.refused:
+            return True
+        return bool(self.answers[actor] == serial.answers.get(actor))
 
     def _calls(self) -> dict[str, list[str]]:
         return {actor: calls for actor, calls in self.outside.items() if calls}
 
     def refusals(self) -> list[str]:
-        """The actors that were answered an error."""
-        return [actor for actor, answer in self.answers.items() if answer["status"] >= 400]
+        """The actors that were refused, in order."""
+        return [actor for actor in self.answers if actor in self.refused]
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +338,7 @@ class Judgement:
     fits: str | None
     """Name of a serial outcome that explains it; None: there is none, the race is proven."""
     refused: tuple[str, ...] = ()
-    """Actors that had to count as not run."""
+    """Actors that had to count as not run, or were refused with another status than serially."""
 
 
 def judge(observed: Judged, serial: Mapping[tuple[str, ...], Judged]) -> Judgement:
@@ -338,7 +351,12 @@ def judge(observed: Judged, serial: Mapping[tuple[str, ...], Judged]) -> Judgeme
     for order, outcome in sorted(serial.items(), key=lambda item: -len(item[0])):
         missing = everyone - set(order)
         if missing <= refusals and observed.fits(outcome, missing):
-            return Judgement(outcome.name, tuple(sorted(missing)))
+            otherwise = {
+                actor
+                for actor in refusals & outcome.refused
+                if observed.answers[actor]["status"] != outcome.answers[actor]["status"]
+            }
+            return Judgement(outcome.name, tuple(sorted(missing | otherwise)))
     return Judgement(None)
 
 
@@ -380,10 +398,10 @@ def differences(observed: Judged, serial: Judged) -> list[str]:
     for actor, answer in observed.answers.items():
         other = serial.answers.get(actor)
         if other is None:
-            if answer["status"] < 400:
+            if actor not in observed.refused:
                 found.append(f"{actor} is not served at all, here {actor} was answered {_reply(answer)}")
-        elif other != answer:
-            found.append(f"{actor} is answered {_reply(other)}, here {_reply(answer)}")
+        elif not observed.answers_as(serial, actor):
+            found.append(f"{actor} is answered {_apart(other, answer)}")
     for table in sorted({*observed.tables, *serial.tables}):
         rows, others = observed.tables.get(table), serial.tables.get(table)
         if observed.colours.get(table) == serial.colours.get(table):
@@ -393,7 +411,8 @@ def differences(observed: Judged, serial: Judged) -> list[str]:
                 f"table {table} is {'left as it was' if others is None else 'changed'}, here it is not"
             )
         elif len(rows) != len(others):
-            found.append(f"table {table} has {len(others)} rows, here {len(rows)}")
+            counted = f"{len(others)} row{'' if len(others) == 1 else 's'}"
+            found.append(f"table {table} has {counted}, here {len(rows)}")
         elif rows == others:
             found.append(f"rows of table {table} belong together differently")
         else:
@@ -441,10 +460,28 @@ def _reply(answer: Any) -> str:
     return f"{text} → {answer['location']}" if answer.get("location") else text
 
 
+def _apart(other: Any, answer: Any) -> str:
+    """Two replies, each cut so that the part in which they differ is to be seen."""
+    if (said := _reply(other)) != (here := _reply(answer)):
+        return f"{said}, here {here}"
+    texts = [_line(each["body"]) for each in (other, answer)]
+    at = next(
+        (at for at, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), min(map(len, texts))
+    )
+    begin = max(0, at - 60)
+    said, here = (f"…{shorten(text[begin:], 140)}" for text in texts)
+    return f"{other['status']} {said}, here {here}"
+
+
+def _line(value: Any) -> str:
+    """A JSON value or text on one line."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return " ".join(text.split())
+
+
 def shorten(value: Any, most: int = 200) -> str:
     """A JSON value or text on one line of at most `most` characters."""
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
+    text = _line(value)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -348,7 +348,7 @@ def tell(race: Race, plan: Plan, run: Run, observed: Judged, broken: Sequence[st
         if len(order) < 2 and set(race.actors) - set(order) <= set(observed.refusals())
     ]
     outcome, serial = told(observed, orders)
-    early, late = _cause(run, plan, held, other)
+    early, late, table = _cause(run, plan, held, other, outcome.tables.keys())
     events = [
         replace(event, marked=any(trace is not None and trace.event == at for trace in (early, late)))
         for at, event in enumerate(run.events)
@@ -356,7 +356,7 @@ def tell(race: Race, plan: Plan, run: Run, observed: Judged, broken: Sequence[st
     lines = {actor: race.lab.line(race.cast[actor]) for actor in race.actors}
     argument = [f"{actor} sends {lines[actor]}." for actor in race.actors]
     if early is not None:
-        argument.append(f"{held} reads {early.meaning.target}: {_seen(early, run)}.")
+        argument.append(f"{held} reads {table}: {_seen(early, run)}.")
     argument.append(f"{held} is held before its statement {plan.legs[0].number}; {other} goes on.")
     theirs = next(
         (
@@ -369,7 +369,7 @@ def tell(race: Race, plan: Plan, run: Run, observed: Judged, broken: Sequence[st
         None,
     )
     if theirs is not None:
-        argument.append(f"{other} reads {theirs.meaning.target}: {_seen(theirs, run)}.")
+        argument.append(f"{other} reads {table}: {_seen(theirs, run)}.")
     writes = [trace for trace in run.traces[other] if trace.meaning.kind is Kind.WRITE]
     if writes:
         argument.append(f"{other} writes {_listed(sorted({trace.meaning.target for trace in writes}))}.")
@@ -385,13 +385,12 @@ def tell(race: Race, plan: Plan, run: Run, observed: Judged, broken: Sequence[st
         argument.append("No serial order of the two requests leaves this behind.")
     clash = f"invariant broken: {broken[0]}" if broken else _closest(serial)
     what = (
-        f"{early.meaning.target} is read, and what follows from it is written, with nothing that keeps the other out"
+        f"each decides on {table} as it was before the other wrote, and nothing keeps the other out"
         if early is not None
         else "what one of them does between two statements of the other shows"
     )
-    both = lines[race.actors[0]]
-    if race.requests[0] != race.requests[1]:
-        both += f" and {lines[race.actors[1]]}"
+    first, second = (lines[actor] for actor in race.actors)
+    both = f"{first} and {second} at the same time" if first != second else f"{first} twice at the same time"
     steps = tuple(
         Step(trace.location, _verb(trace), trace.function)
         for trace in (early, late)
@@ -405,15 +404,20 @@ def tell(race: Race, plan: Plan, run: Run, observed: Judged, broken: Sequence[st
         outcome,
         serial,
         argument,
-        f"{both} at the same time: {what}; {clash}",
+        f"{both}: {what}; {clash}",
         place,
         steps,
         (early.shape if early else "", late.shape if late else ""),
     )
 
 
-def _cause(run: Run, plan: Plan, held: str, other: str) -> tuple[Trace | None, Trace | None]:
-    """What the held actor read before the switch of what the other then wrote; and its write after the switch."""
+def _cause(
+    run: Run, plan: Plan, held: str, other: str, differing: Collection[str]
+) -> tuple[Trace | None, Trace | None, str]:
+    """What the held actor read before the switch of what the other then wrote, its write after the switch, the table.
+
+    A request reads and writes a lot that is harmless: tables that the outcomes differ in come first.
+    """
     mine = run.traces[held]
     at = next(
         (
@@ -424,22 +428,26 @@ def _cause(run: Run, plan: Plan, held: str, other: str) -> tuple[Trace | None, T
         len(mine),
     )
     written = {table for trace in run.traces[other] for table in trace.meaning.writes}
-    early = next(
-        (
-            trace
-            for trace in reversed(mine[:at])
-            if trace.meaning.kind in (Kind.READ, Kind.LOCK) and trace.meaning.touches & written
-        ),
-        None,
-    )
+    before = [
+        trace
+        for trace in reversed(mine[:at])
+        if trace.meaning.kind in (Kind.READ, Kind.LOCK) and trace.meaning.touches & written
+    ]
     after = [trace for trace in mine[at:] if trace.meaning.kind is Kind.WRITE]
+    for read in before:
+        clash = read.meaning.touches & written & set(differing)
+        write = next((trace for trace in after if trace.meaning.writes & clash), None)
+        if write is not None:
+            return read, write, min(clash & write.meaning.writes)
+    early = next(iter(before), None)
     if early is not None:
         same = [trace for trace in after if trace.meaning.writes & early.meaning.touches]
         after = same or after
     late = (
         after[0] if after else next((trace for trace in mine[at:] if trace.meaning.kind is Kind.COMMIT), None)
     )
-    return early, late
+    known = early or late
+    return early, late, known.meaning.target if known is not None else ""
 
 
 def _seen(trace: Trace, run: Run) -> str:

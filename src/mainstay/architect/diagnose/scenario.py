@@ -312,6 +312,13 @@ class Scenario(Model):
         """Where the service's command runs."""
         return (self.base / self.service.directory).resolve()
 
+    @property
+    def preparing(self) -> set[str]:
+        """The requests that the set-up, an actor or another request sends first."""
+        steps = {step.request for step in self.setup if step.request is not None}
+        steps |= {name for actor in self.actors.values() for name in actor.before}
+        return steps | {name for request in self.requests.values() for name in request.before}
+
     def pairs(self) -> list[tuple[str, str]]:
         """The requests that meet: as the scenario says, or each mutating one with itself and every other."""
         if self.races is not None:

@@ -75,6 +75,10 @@ class Service:
         }
         self._command = [_substitute(part, self.environment) for part in command]
 
+    def fill(self, word: str) -> str:
+        """A word of a command, with ``$PORT`` and ``${NAME}`` of the service's environment filled in."""
+        return _substitute(word, self.environment)
+
     @property
     def url(self) -> str:
         """``http://127.0.0.1:PORT``"""

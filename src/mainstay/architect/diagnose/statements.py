@@ -70,11 +70,13 @@ class Meaning:
     locks: bool = False
     opaque: bool = False
     """May touch any table: it calls a function of the application, or could not be parsed."""
+    named: str = ""
+    """The table that the text itself writes first, or reads first where it writes none."""
 
     @property
     def target(self) -> str:
         """The table to name first."""
-        return min(self.writes or self.reads, default="")
+        return self.named or min(self.writes or self.reads, default="")
 
     @property
     def touches(self) -> frozenset[str]:
@@ -142,13 +144,13 @@ class Reader:
         if trees is None or any(isinstance(tree, exp.Command) for tree in trees):
             kind = Kind.READ if verb in {"SELECT", "WITH", "FETCH", "VALUES", "TABLE"} else Kind.WRITE
             return Meaning(kind, locks=locks, opaque=True)
-        reads: set[str] = set()
-        writes: set[str] = set()
+        read: list[str] = []
+        written: list[str] = []
         opaque = False
         for tree in trees:
-            opaque |= self._walk(tree, reads, writes)
-        if locks:
-            writes |= reads
+            opaque |= self._walk(tree, read, written)
+        reads = set(read)
+        writes = {*written, *read} if locks else set(written)
         deletes = any(tree.find(exp.Delete, exp.Merge, exp.TruncateTable) for tree in trees)
         updates = any(tree.find(exp.Update, exp.Merge, exp.OnConflict) for tree in trees)
         writes, more = self._effective(writes, deletes, updates)
@@ -175,10 +177,11 @@ class Reader:
             frozenset(writes) if deletes else frozenset(),
             locks,
             opaque,
+            next(iter(written or read), ""),
         )
 
-    def _walk(self, tree: exp.Expr, reads: set[str], writes: set[str]) -> bool:
-        """Collect tables. Returns whether the statement may touch more than those."""
+    def _walk(self, tree: exp.Expr, reads: list[str], writes: list[str]) -> bool:
+        """Collect tables, the outermost first. Returns whether the statement may touch more than those."""
         opaque = isinstance(tree, (exp.Create, exp.Drop, exp.Alter, exp.Copy))
         own = {cte.alias for cte in tree.find_all(exp.CTE)}
         written: set[int] = set()
@@ -199,7 +202,7 @@ class Reader:
             opaque |= str(call.this).lower() in self.schema.functions
         return opaque
 
-    def _add(self, table: exp.Table, names: set[str]) -> bool:
+    def _add(self, table: exp.Table, names: list[str]) -> bool:
         """Add a table's name. Returns whether it is known: a view, for one, is not."""
         if table.db in ("pg_catalog", "information_schema") or table.name.startswith("pg_"):
             return True
@@ -210,7 +213,7 @@ class Reader:
             if len(same) != 1:
                 return False
             name = same[0]
-        names.add(name)
+        names.append(name)
         return True
 
     def _effective(self, writes: set[str], deletes: bool, updates: bool) -> tuple[set[str], bool]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mainstay.architect.diagnose.laboratory import Laboratory, Run
 from mainstay.architect.diagnose.proof import Proof, Replay
-from mainstay.architect.diagnose.scheduler import Call, Trace
+from mainstay.architect.diagnose.scheduler import Call, Trace, Undecided
 from mainstay.architect.effects import Kind
 from mainstay.architect.findings import Check, Step, Witness
 
@@ -22,8 +22,12 @@ async def experiment(lab: Laboratory) -> AsyncIterator[Proof | Check]:
     seen: set[tuple[str, ...]] = set()
     for name in lab.scenario.requests:
         lab.progress(f"{name}: calls in a transaction")
-        run = await lab.alone(name)
         subject = lab.scenario.requests[name].send
+        try:
+            run = await lab.alone(name)
+        except Undecided as reason:
+            yield Check("", subject, "undecided", str(reason))
+            continue
         inside = [call for call in run.calls if _holds(call)]
         if not inside:
             calls = len(run.calls)
