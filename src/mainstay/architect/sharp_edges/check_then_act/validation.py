@@ -222,7 +222,7 @@ class _Walk:
             return
         if origin.read is None or origin.traits & _NO_RACE:
             return
-        if not origin.target or origin.target != do.effect.target:
+        if not origin.target or not self.same_model(origin.target, do.effect.target):
             return
         verdict = self.verdict(origin, do, sets)
         if verdict is Verdict.LIKELY and "total" in origin.traits and not decision.refuses:
@@ -267,6 +267,17 @@ class _Walk:
             }
             self.inserted = own | below
         return bool(self.inserted - targets)
+
+    def same_model(self, one: str, other: str) -> bool:
+        """Whether both name one model, or one of them a model that the other is derived from."""
+        if one == other:
+            return True
+        program = self.analysis.program
+        return any(
+            first in program.ancestry(second)[0] or second in program.ancestry(first)[0]
+            for first in program.classes_named(one)
+            for second in program.classes_named(other)
+        )
 
     def is_column(self, origin: Origin) -> bool:
         """Whether the attribute that was looked at is in the database at all."""
@@ -363,7 +374,7 @@ class _Walk:
                     elif (
                         origin.read is not None
                         and not origin.traits & _NO_RACE
-                        and origin.target == act.do.effect.target
+                        and self.same_model(origin.target, act.do.effect.target)
                         and self.is_column(replace(origin, field=act.field))
                     ):
                         way = (here, *act.calls)
