@@ -344,3 +344,68 @@ def {name}(session: Session, order: Order):
     )
     for name in ("describe", "get_or_raise"):
         assert len(find({"models.py": MODELS, "app.py": text.replace("{name}", name)}, "n-plus-one")) == 1
+
+
+def test_rows_of_a_class_or_query_handed_to_a_helper_are_known(find: Reviewer) -> None:
+    """A helper that is handed the class, or a query to complete, gives rows of that class with what they load."""
+    text = (
+        HEAD
+        + """
+from sqlalchemy.orm import selectinload
+
+def rows(session: Session, model):
+    return session.query(model).filter(model.id > 0)
+
+def newest(query):
+    return query.order_by(Order.id.desc())
+
+def show(session: Session):
+    return [order.customer.name for order in {orders}]
+"""
+    )
+
+    def found(orders: str) -> int:
+        return len(find({"models.py": MODELS, "app.py": text.replace("{orders}", orders)}, "n-plus-one"))
+
+    assert found("rows(session, Order).all()") == 1
+    assert not found("rows(session, Order).options(selectinload(Order.customer)).all()")
+    assert not found("session.scalars(newest(select(Order).options(selectinload(Order.customer))))")
+
+
+def test_what_is_asked_for_only_where_it_is_loaded(find: Reviewer) -> None:
+    """``if name in state.dict`` asks first whether a relation is loaded; then looking at it costs nothing."""
+    text = (
+        HEAD
+        + """
+from sqlalchemy import inspect
+
+def show(session: Session):
+    return [as_mapping(order) for order in session.scalars(select(Order))]
+
+def as_mapping(order: Order):
+    state = inspect(order)
+    if {test}:
+        return {"name": order.customer.name}
+    return {}
+"""
+    )
+    asked = text.replace("{test}", '"customer" in state.dict')
+    assert not find({"models.py": MODELS, "app.py": asked}, "n-plus-one")
+    loud = text.replace("{test}", "order.customer_id > 1")
+    assert len(find({"models.py": MODELS, "app.py": loud}, "n-plus-one")) == 1
+
+
+def test_related_rows_fetched_by_their_keys_are_in_the_session(find: Reviewer) -> None:
+    """One query for all related rows makes the lazy relation find them without a query."""
+    text = (
+        HEAD
+        + """
+def show(session: Session):
+    orders = session.scalars(select(Order)).all()
+    {before}
+    return [order.customer.name for order in orders]
+"""
+    )
+    fetched = "kept = session.scalars(select(Customer).where(Customer.id.in_({o.customer_id for o in orders}))).all()"
+    assert not find({"models.py": MODELS, "app.py": text.replace("{before}", fetched)}, "n-plus-one")
+    assert len(find({"models.py": MODELS, "app.py": text.replace("{before}", "pass")}, "n-plus-one")) == 1

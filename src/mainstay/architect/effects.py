@@ -84,7 +84,7 @@ class Do:
 Condition = tuple[int, str]
 """What must hold of a parameter (by position): it is ``none``, ``some`` (not none), ``true`` or ``false``.
 Position -1 is none of them: ``miss:NAME`` says that the collection NAME had no entry for a key yet,
-``detached`` that a row belongs to no session."""
+``detached`` that a row belongs to no session, or that what is asked of it is loaded."""
 
 
 @dataclass(frozen=True, slots=True)

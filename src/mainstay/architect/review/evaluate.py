@@ -59,6 +59,8 @@ _LISTS = {"list", "List", "Sequence", "Iterable", "Iterator", "set", "Set", "fro
           "Page", "InstrumentedList", "WriteOnlyMapped", "DynamicMapped"}  # fmt: skip
 _THROUGH = {"Optional", "Annotated", "Awaitable", "Coroutine", "Mapped", "Final", "ClassVar", "Required", "NotRequired",
             "Union", "Depends"}  # fmt: skip
+_LOADED = {"dict", "__dict__", "_prefetched_objects_cache", "fields_cache"}
+"""Attributes of a row, or of its state, in which stands what was loaded."""
 _CONTEXTS = {"AbstractContextManager", "AbstractAsyncContextManager", "ContextManager", "AsyncContextManager"}
 _SAME = {"list", "tuple", "set", "sorted", "reversed", "frozenset", "iter", "aiter"}
 _APPLY = {"map": 0, "filter": 0}
@@ -474,6 +476,8 @@ class Body:
             (left, right), operator = test[1], test[2][0]
             if operator in ("In", "NotIn") and right:
                 there = held == (operator == "In")
+                if there and right[0] == f.ATTR and right[2] in _LOADED:
+                    return frozenset([(-1, "detached")])  # asked first whether it is loaded
                 if right[0] in (f.NAME, f.ATTR):
                     t = self.expression(right).t
                     if t and t[0] == "lib" and "Session" in t[1]:
@@ -1706,6 +1710,15 @@ class Body:
         if function.decorated & _MANAGERS:
             return Value(("manager", function.id), frozenset(origins))
         asked = receiver.t if receiver is not None else None
+        if gives and gives[0] == "lib" and gives[2] is None and not (asked and asked[0] == "lib"):
+            # A helper that is handed a query or the class: what it gives is about the same rows.
+            known_types = [v.t for v in passed.values() if v.t]
+            queries = [t for t in known_types if t[:2] == gives[:2]]
+            rows = {t[1] for t in known_types if t[0] == "cls" and self.program.is_row(t[1])}
+            if len(queries) == 1 and queries[0][2]:
+                gives = (*gives[:2], queries[0][2], (gives[3] - {"columns"}) | queries[0][3], gives[4])
+            elif len(rows) == 1 and not queries:
+                gives = (*gives[:2], rows.pop(), gives[3] - {"columns"}, gives[4])
         if (
             gives
             and gives[0] == "lib"

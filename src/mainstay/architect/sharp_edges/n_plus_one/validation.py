@@ -189,6 +189,8 @@ def _counts(do: Do, calls: tuple[object, ...]) -> bool:
 def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verdict:
     if loop.bound != "rows" or do.effect.kind is Kind.WRITE or analysis.by_hand(function.id):
         return Verdict.POSSIBLE
+    if {"lazy", "one", "autobegin"} <= do.traits and _fetched(analysis, function, do):
+        return Verdict.POSSIBLE
     if "known" not in do.traits:
         # The rows come from elsewhere: where the program loads this relation along anywhere, it may do so there.
         program = analysis.program
@@ -202,6 +204,16 @@ def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verd
         elif relations & program.loaded_names:
             return Verdict.POSSIBLE
     return Verdict.LIKELY
+
+
+def _fetched(analysis: Analysis, function: Function, do: Do) -> bool:
+    """Whether the function has the related rows read in one query by their keys: the session knows them then."""
+    return any(
+        reached.do.effect.target == do.effect.target
+        and "lazy" not in reached.do.traits
+        and any(t.startswith("where:") and t.endswith("~") for t in reached.do.traits)
+        for reached in analysis.reached(function.id)
+    )
 
 
 def _verb(do: Do) -> str:
