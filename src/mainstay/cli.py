@@ -125,7 +125,7 @@ def review(
             paths,
             validations={edge.name: edge for edge in edges if edge.validation() is not None},
             root=settings.root,
-            cache=None if no_cache else console.cache_folder(),
+            cache=None if no_cache else console.cache_folder(settings.root),
             workers=workers,
             progress=progress,
             tables=settings.libraries,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -33,9 +34,11 @@ def complain(message: str) -> int:
     return 2
 
 
-def cache_folder() -> Path:
-    """Where facts about files are kept between runs (``XDG_CACHE_HOME``, else ``~/.cache``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mainstay"
+def cache_folder(root: Path) -> Path:
+    """Where facts about a checkout are kept between runs: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]
+    return caches / "mainstay" / f"{root.resolve().name or 'root'}-{name}"
 
 
 @contextmanager

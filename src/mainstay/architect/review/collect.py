@@ -36,6 +36,8 @@ class Source:
     digest: str = ""
     facts: bytes = b""
     problem: Problem | None = None
+    neighbour: bool = False
+    """It was not named, and is read for facts only."""
 
 
 def digests(sources: Sequence[Source]) -> None:
@@ -52,13 +54,21 @@ def digests(sources: Sequence[Source]) -> None:
 
 
 def collect(
-    sources: Sequence[Source], cache: Path | None, workers: int, progress: Callable[[str], None] | None
+    sources: Sequence[Source],
+    cache: Path | None,
+    workers: int,
+    progress: Callable[[str], None] | None,
+    *,
+    whole: bool = True,
 ) -> None:
-    """Fill in the facts (or the problem) of every source whose content was hashed."""
+    """Fill in the facts (or the problem) of every source whose content was hashed.
+
+    Where `sources` are the `whole` of the checkout, the cache forgets all others; else it keeps them.
+    """
     known = _load(cache)
     wanted = []
     for source in sources:
-        if source.problem is not None:
+        if source.problem is not None or source.facts:
             continue
         entry = known.get(source.digest)
         if entry is None:
@@ -68,7 +78,7 @@ def collect(
     if wanted:
         _read_all(wanted, workers, progress)
         if cache is not None:
-            _save(cache, sources)
+            _save(cache, sources, {} if whole else known)
 
 
 def _take(source: Source, entry: Any) -> None:
@@ -162,9 +172,8 @@ def _load(cache: Path | None) -> dict[str, Any]:
         return {}
 
 
-def _save(cache: Path, sources: Sequence[Source]) -> None:
-    """Write the facts of these sources, and only these, so that the cache does not grow without end."""
-    entries: dict[str, Any] = {}
+def _save(cache: Path, sources: Sequence[Source], entries: dict[str, Any]) -> None:
+    """Write `entries` and the facts of these sources."""
     for source in sources:
         if source.facts:
             entries[source.digest] = source.facts

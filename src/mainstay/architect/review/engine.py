@@ -23,6 +23,7 @@ from mainstay.architect.review.analysis import Analysis, Validation
 from mainstay.architect.review.collect import Source
 from mainstay.architect.review.evaluate import Evaluation
 from mainstay.architect.review.libraries import load
+from mainstay.architect.review.neighbours import add_neighbours
 from mainstay.architect.review.program import Program
 
 STACK = 512 * 1024 * 1024
@@ -55,16 +56,21 @@ def review(
     libraries = load(tables)
     sources = [Source(path, name) for path, name in files]
     collecting.digests(sources)
+    workers = workers or os.cpu_count() or 1
+    if not any(root.is_relative_to(path.resolve()) for path in paths):
+        collecting.collect(sources, cache, workers, progress, whole=False)
+        add_neighbours(sources, root, cache, workers, progress)
     key = _key(sources, validations, tables)
     known = _known(cache, key)
     if known is not None:
         report.findings, report.problems, report.statistics = known
     else:
-        collecting.collect(sources, cache, workers or os.cpu_count() or 1, progress)
-        report.problems = [*problems, *(source.problem for source in sources if source.problem is not None)]
+        collecting.collect(sources, cache, workers, progress)
+        named = [source for source in sources if not source.neighbour]
+        report.problems = [*problems, *(source.problem for source in named if source.problem is not None)]
         program = Program(libraries)
         lines = _run_deep(lambda: _analyse(program, sources, root, validations, report, progress))
-        report.statistics = {"files": len(sources), "lines": lines, "functions": len(program.functions)}
+        report.statistics = {"files": len(named), "lines": lines, "functions": len(program.functions)}
         report.sort()
         if cache is not None:
             _remember(cache, key, report)
@@ -87,10 +93,10 @@ def _analyse(
                 continue
             facts = marshal.loads(source.facts)
             source.facts = b""
-            lines += facts[2]
+            lines += 0 if source.neighbour else facts[2]
             program.add(
-                source.name, _roots(source, root, packages), facts, quiet=finding.is_quiet(source.name),
-                script=finding.is_script(source.name),
+                source.name, _roots(source, root, packages), facts, script=finding.is_script(source.name),
+                quiet=source.neighbour or finding.is_quiet(source.name),
             )  # fmt: skip
         evaluation = Evaluation(program)
         program.link_models()
