@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mainstay.architect.diagnose.growth import survey
 from mainstay.architect.diagnose.laboratory import Budget, laboratory
 from mainstay.architect.diagnose.oracle import Judged, differences, judge
 from mainstay.architect.diagnose.scenario import Scenario
@@ -112,3 +113,28 @@ async def test_set_up_commands_know_the_services_environment() -> None:
         subject, command=None, database_url=None, budget=Budget(), progress=lambda text: None
     ) as lab:
         assert (await lab.alone("ask")).replies["alice"].status == 200
+
+
+async def test_a_table_without_rows_shows_nothing_when_grown() -> None:
+    """Eight times nothing is nothing: the survey says so and does not claim to have looked."""
+    program = (
+        "import http.server as h, os, psycopg, sys\n"
+        "db = psycopg.connect(os.environ['DATABASE_URL'], autocommit=True)\n"
+        "class A(h.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        db.execute('SELECT id FROM note').fetchall()\n"
+        "        self.send_response(200); self.end_headers()\n"
+        "h.HTTPServer(('127.0.0.1', int(sys.argv[1])), A).serve_forever()\n"
+    )
+    subject = Scenario.model_validate(
+        {
+            "service": {"command": ["python", "-c", program, "$PORT"]},
+            "setup": [{"sql": "CREATE TABLE note (id int PRIMARY KEY)"}],
+            "requests": {"list": "GET /"},
+        }
+    )
+    async with laboratory(
+        subject, command=None, database_url=None, budget=Budget(), progress=lambda text: None
+    ) as lab:
+        found = await survey(lab, "list")
+    assert (found.grown, found.notes) == ([], ["no rows to grow in note"])

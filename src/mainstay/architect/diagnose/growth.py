@@ -136,7 +136,7 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
     best: dict[str, tuple[tuple[bool, float, int], Soil]] = {}
     able: set[str] = set()
     refused: dict[str, str] = {}
-    soils = list(_soils(lab, read))
+    soils = [soil for soil in _soils(lab, read) if soil.sql or not _empty(lab, soil.table)]
     for soil in soils:
         if lab.out_of_time:
             result.undecided = "the budget ran out before every table was grown"
@@ -167,12 +167,20 @@ async def _survey(lab: Laboratory, name: str) -> Survey:
                 if shape not in best or rank > best[shape][0]:
                     best[shape] = (rank, soil)
     result.notes = [reason for table, reason in refused.items() if table not in able]
+    looked_at = {table for trace in alone if trace.meaning.kind is Kind.READ for table in trace.meaning.reads}
+    if bare := sorted(table for table in looked_at & lab.schema.tables.keys() if _empty(lab, table)):
+        result.notes.append(f"no rows to grow in {', '.join(bare)}")
     measured: dict[Soil, list[tuple[Run, int]]] = {}
     for shape, (_, soil) in best.items():
         growth = await _measure(lab, name, soil, shape, measured)
         if growth is not None:
             result.growths.append(growth)
     return result
+
+
+def _empty(lab: Laboratory, table: str) -> bool:
+    """Whether a run begins without a row in the table: eight times nothing shows nothing."""
+    return lab.start.digests[table][0] == 0
 
 
 def _rank(
