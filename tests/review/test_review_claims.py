@@ -146,3 +146,25 @@ def note(session: Session, shop: int):
     )
     assert not find(text, "check-then-act")
     assert len(find(text.replace("tries < 5", "tries == 0"), "check-then-act")) == 1
+
+
+def test_a_unique_column_compared_without_regard_to_case(find: Reviewer) -> None:
+    """``func.lower(column) == value`` asks for that column: its constraint decides in the end."""
+    text = (
+        HEAD
+        + """
+class Guest(Base):
+    __tablename__ = "guests"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column({unique})
+
+def enter(session: Session, email: str):
+    guest = session.scalar(select(Guest).where(func.lower(Guest.email) == email.lower()))
+    if guest is None:
+        guest = Guest(email=email)
+        session.add(guest)
+    return guest
+"""
+    )
+    assert not find(text.replace("{unique}", "unique=True"), "check-then-act")
+    assert len(find(text.replace("{unique}", ""), "check-then-act")) == 1

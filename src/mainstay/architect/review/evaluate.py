@@ -1455,7 +1455,8 @@ class Body:
             name = function[2]
             kind = self.libraries.types.get("Function")
             if name in ("select_related", "prefetch_related"):
-                self.loads(values, {}, set())  # of rows that are not known: remembered by the relations' names
+                # Of rows that are not known: remembered by the relations' names.
+                self.loads(values, {}, set())
             if kind is not None and name in ("delay", "apply_async", "delay_on_commit") and function[1]:
                 self.do(
                     Kind.SEND, last_name(function[1]), f"{render(function)}(…)", function[3], joined, set()
@@ -1487,6 +1488,9 @@ class Body:
             return Value(self.annotated(expression[2][0]), _origins(values))
         if full.startswith("asyncio.") and last in ("gather", "wait_for", "shield", "wait", "run") and values:
             return Value(values[0].t if last != "gather" else None, _origins(values))
+        changed = last in ("lower", "upper", "trim", "coalesce") and ".func." in full
+        if changed and values and values[0].t and values[0].t[0] == "col":
+            return values[0]  # compared without regard to case: still that column
         if full == "collections.defaultdict":
             return Value(("dict", ("list", None)), NONE)
         return Value(None, _origins(values) | _origins(named.values()))
