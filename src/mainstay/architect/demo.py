@@ -65,7 +65,9 @@ async def run_demo(
         diagnosed[edition] = await diagnose(
             scenario,
             edges,
-            command=[part.replace("sharp.app:", f"{edition}.app:") for part in scenario.service.command or ()],
+            command=[
+                part.replace("sharp.app:", f"{edition}.app:") for part in scenario.service.command or ()
+            ],
             database_url=database_url,
             witness_directory=witness_directory / edition,
             budget=Budget(seconds=300),
