@@ -131,10 +131,7 @@ def review(
             tables=settings.libraries,
         )
     leave_out(report, settings.exclude)
-    order = list(Verdict)
-    report.findings = [
-        finding for finding in report.findings if order.index(finding.verdict) <= order.index(least)
-    ]
+    report.keep(least)
     _finish(report, settings.root, delivery, known, write_baseline, quiet)
 
 

@@ -15,7 +15,7 @@ from mainstay.architect import catalog
 from mainstay.architect.combine import combine
 from mainstay.architect.diagnose import Budget, diagnose, load_scenario
 from mainstay.architect.errors import MainstayError
-from mainstay.architect.findings import Finding, Report
+from mainstay.architect.findings import Finding, Report, Verdict
 from mainstay.architect.review import review
 
 
@@ -59,6 +59,7 @@ async def run_demo(
     folder, edges = shop(), catalog.edges()
     progress("review: reading the shop")
     read = review([folder], validations=edges, root=folder, cache=None, progress=progress)
+    read.keep(Verdict.LIKELY)
     scenario = load_scenario(folder / "scenario.yaml")
     diagnosed: dict[str, Report] = {}
     for edition in ("sharp", "safe"):

@@ -251,6 +251,11 @@ class Report:
     statistics: dict[str, float] = field(default_factory=dict)
     """Figures of the run by plain name, such as ``files``, ``lines``, ``schedules``, ``seconds``."""
 
+    def keep(self, least: Verdict) -> None:
+        """Drop the findings that are less sure than `least`."""
+        order = list(Verdict)
+        self.findings = [f for f in self.findings if order.index(f.verdict) <= order.index(least)]
+
     def sort(self) -> None:
         """Worst first, then surest, then by place."""
         severities, verdicts = list(Severity), list(Verdict)
