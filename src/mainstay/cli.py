@@ -290,9 +290,17 @@ def _finish(
     if write_baseline is not None:
         console.write_file(write_baseline, baseline_text(report))
     delivery.write(report, root, quiet=quiet)
+    undecided = sum(check.verdict == "undecided" for check in report.checks)
     if report.problems:
         raise typer.Exit(2)
-    raise typer.Exit(1 if report.findings and write_baseline is None else 0)
+    if report.findings and write_baseline is None:
+        raise typer.Exit(1)
+    if undecided:
+        console.complain(
+            f"{undecided} check{'s are' if undecided > 1 else ' is'} undecided, which is not a pass."
+        )
+        raise typer.Exit(2)
+    raise typer.Exit(0)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
