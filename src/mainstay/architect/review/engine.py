@@ -21,7 +21,7 @@ from mainstay.architect.review import collect as collecting
 from mainstay.architect.review import sources as finding
 from mainstay.architect.review.analysis import Analysis, Validation
 from mainstay.architect.review.collect import Source
-from mainstay.architect.review.evaluate import Evaluation
+from mainstay.architect.review.evaluation import Evaluation
 from mainstay.architect.review.libraries import load
 from mainstay.architect.review.neighbours import add_neighbours
 from mainstay.architect.review.program import Program

@@ -164,7 +164,6 @@ class Program:
         """Relations that any query loads along with another one: (the other one, its own)."""
         self.tables: dict[str, str] = {}
         """Table name -> the model's name, where a model says which table it has."""
-        self.methods_by_name: dict[str, list[str]] = {}
         self.atomic_requests = False
         self.user_model = ""
         """What the settings name as the model of users, such as ``accounts.User``."""
@@ -203,10 +202,10 @@ class Program:
         for statement in body:
             kind = statement[0]
             if kind == DEF:
-                made = self._function(module, None, statement[1], "")
+                made = self.add_function(module, None, statement[1], "")
                 module.names[made.name] = ("def", made.id)
             elif kind == CLASS:
-                klass = self._class(module, statement[1], "")
+                klass = self.add_class(module, statement[1], "")
                 module.names[klass.name] = ("cls", klass.id)
             elif kind == ASSIGN:
                 for target in statement[1]:
@@ -239,7 +238,7 @@ class Program:
         elif f"'ATOMIC_REQUESTS'), ({CONST}, True)" in text:
             self.atomic_requests = True
 
-    def _function(self, module: Module, klass: Class | None, facts: Facts, parent: str) -> Function:
+    def add_function(self, module: Module, klass: Class | None, facts: Facts, parent: str) -> Function:
         name, parameters, returns, decorators, body, place, flags = facts
         shown = f"{klass.id.partition(':')[2]}.{name}" if klass else name
         base = f"{module.id}:{shown}" if not parent else f"{parent}.{name}"
@@ -247,7 +246,7 @@ class Program:
         while found in self.functions:  # overloads, conditional definitions, property setters
             number += 1
             found = f"{base}#{number}"
-        decorated = frozenset(_last_name(d) for d in decorators if d)
+        decorated = frozenset(last_name(d) for d in decorators if d)
         function = Function(
             found, shown if not parent else f"{self.functions[parent].name}.{name}", module, klass, parameters,
             returns, decorators, body, place, flags, parent, decorated=decorated,
@@ -255,7 +254,7 @@ class Program:
         self.functions[found] = function
         return function
 
-    def _class(self, module: Module, facts: Facts, outer: str) -> Class:
+    def add_class(self, module: Module, facts: Facts, outer: str) -> Class:
         name, bases, keywords, _decorators, body, place = facts
         shown = f"{outer}.{name}" if outer else name
         klass = Class(f"{module.id}:{shown}", name, module, bases, keywords, {}, {}, place)
@@ -269,18 +268,17 @@ class Program:
         for statement in body:
             kind = statement[0]
             if kind == DEF:
-                made = self._function(module, klass, statement[1], "")
+                made = self.add_function(module, klass, statement[1], "")
                 plain = statement[1][0]
                 if plain in klass.methods and {"setter", "deleter", "overload"} & made.decorated:
                     continue
                 klass.methods[plain] = made.id
-                self.methods_by_name.setdefault(plain, []).append(made.id)
             elif kind == ASSIGN:
                 for target in statement[1]:
                     if target and target[0] == NAME:
                         klass.attributes[target[1]] = (statement[2], statement[3], statement[4])
             elif kind == CLASS:
-                nested = self._class(module, statement[1], shown)
+                nested = self.add_class(module, statement[1], shown)
                 klass.nested[nested.name] = nested.id
             elif kind == IF:
                 self._class_body(module, klass, statement[2], shown)
@@ -369,7 +367,7 @@ class Program:
         return ("mod", known) if known else ("ext", submodule)
 
     def evaluate_at(self, module: Module, value: Facts, annotation: Facts) -> Type:
-        """Type of an expression at the top level of a module; set by `evaluate` to avoid a circle."""
+        """Type of an expression at the top level of a module; set by `Evaluation` to avoid a circle."""
         raise NotImplementedError
 
     # --------------------------------------------------------------------------------------- classes
@@ -406,6 +404,13 @@ class Program:
                 return full[4:]
         return None
 
+    def method(self, klass: Class, name: str) -> Function | None:
+        """The method `name` of a class, its own or the nearest inherited one."""
+        for one in self.ancestry(klass)[0]:
+            if name in one.methods:
+                return self.functions[one.methods[name]]
+        return None
+
     def models_of(self, klass: Class) -> Models | None:
         """How `klass` is a model, or None where its instances are no rows."""
         if klass.models is False:
@@ -438,7 +443,7 @@ class Program:
     def _field(self, klass: Class, value: Facts) -> tuple[Models, str] | None:
         if not value or value[0] != CALL or value[1] is None:
             return None
-        last = _last_name(value[1])
+        last = last_name(value[1])
         if last in self._field_names:
             kind = self.evaluate_at(klass.module, value[1], None)
         elif last in self._own_fields():
@@ -467,7 +472,7 @@ class Program:
                 waiting = False
                 for klass in self.classes.values():
                     for base in klass.bases:
-                        last = _last_name(base)
+                        last = last_name(base)
                         field_name = last if last in self._field_names else self._derived_fields.get(last)
                         if field_name and klass.name not in self._derived_fields:
                             self._derived_fields[klass.name] = field_name
@@ -546,7 +551,7 @@ class Program:
             models = self.models_of(klass)
             inside_row = models is not None
             if models is None and not any(
-                value and value[0] == CALL and _last_name(value[1]) in self._field_names
+                value and value[0] == CALL and last_name(value[1]) in self._field_names
                 for value, _, _ in klass.attributes.values()
             ):
                 continue
@@ -587,7 +592,7 @@ class Program:
                 if (
                     not target
                     and self.user_model
-                    and _last_name(first) in ("AUTH_USER_MODEL", "get_user_model")
+                    and last_name(first) in ("AUTH_USER_MODEL", "get_user_model")
                 ):
                     target = self.find_class(self.user_model, klass.module)
         if kind == "relationship":
@@ -622,7 +627,7 @@ class Program:
                 )
             return
         related = keywords.get("related_name")
-        one_to_one = "OneToOne" in _last_name(value[1])
+        one_to_one = "OneToOne" in last_name(value[1])
         default = klass.name.lower() if one_to_one else f"{klass.name.lower()}_set"
         back = str(related[1]) if related and related[0] == CONST else default
         back = back.replace("%(class)s", klass.name.lower())
@@ -656,7 +661,7 @@ class Program:
             for name, (value, _, _) in one.attributes.items():
                 if value and value[0] == CALL:
                     keywords = dict(value[3])
-                    if keywords.get("unique") == (CONST, True) or _last_name(value[1]) == "OneToOneField":
+                    if keywords.get("unique") == (CONST, True) or last_name(value[1]) == "OneToOneField":
                         found.add(frozenset([name]))
                     if keywords.get("primary_key") == (CONST, True):
                         keys.add(name)
@@ -731,7 +736,7 @@ def _unique_in(value: Facts) -> set[frozenset[str]]:
         for item in value[1]:
             found |= _unique_in(item)
     elif value[0] == CALL:
-        last, keywords = _last_name(value[1]), dict(value[3])
+        last, keywords = last_name(value[1]), dict(value[3])
         if last in ("UniqueConstraint", "PrimaryKeyConstraint") or (
             last == "Index" and keywords.get("unique") == (CONST, True)
         ):
@@ -742,7 +747,7 @@ def _unique_in(value: Facts) -> set[frozenset[str]]:
                 if v and v[0] == CONST and isinstance(v[1], str):
                     names.add(v[1])
                 elif v and v[0] in (NAME, ATTR):
-                    names.add(_last_name(v))
+                    names.add(last_name(v))
                 elif v and v[0] == CALL and v[2] and v[2][0] and v[2][0][0] == CONST:
                     names.add(str(v[2][0][1]))
             if names:
@@ -750,7 +755,7 @@ def _unique_in(value: Facts) -> set[frozenset[str]]:
     return found
 
 
-def _last_name(expression: Facts) -> str:
+def last_name(expression: Facts) -> str:
     """The last name of ``a.b.c`` or ``a.b.c(...)``."""
     while expression:
         if expression[0] == NAME:
@@ -762,9 +767,6 @@ def _last_name(expression: Facts) -> str:
             continue
         break
     return ""
-
-
-last_name = _last_name
 
 
 def _base_parts(base: Facts) -> Iterable[Facts]:
@@ -802,6 +804,3 @@ def _annotation_names(annotation: Facts) -> Iterator[str]:
             yield from _annotation_names(part)
     elif annotation[0] == DICT:
         return
-
-
-annotation_names = _annotation_names
