@@ -212,6 +212,10 @@ def replay(
         )
     for line in result.lines:
         typer.echo(line)
+    same = "with the same outcome" if result.same_outcome else "with another outcome than the witness had"
+    typer.echo(
+        f"\nThe edge still cuts, {same}." if result.reproduced else "\nThe edge is gone: not reproduced."
+    )
     raise typer.Exit(1 if result.reproduced else 0)
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mainstay.architect.diagnose.laboratory import PROBE
 from mainstay.architect.diagnose.scheduler import read_place
 from mainstay.architect.findings import Location
@@ -62,10 +64,13 @@ def run(folder: Path, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_every_driver_tells_the_line(tmp_path: Path, postgresql_url: str) -> None:
-    """psycopg, asyncpg, and SQLAlchemy on both, also from sync code under an async engine."""
-    (tmp_path / "service.py").write_text(SERVICE)
-    lines = run(tmp_path, "service.py", postgresql_url).splitlines()
+@pytest.mark.parametrize("place", ["checkout", "lib/site-packages/installed"])
+def test_every_driver_tells_the_line(tmp_path: Path, postgresql_url: str, place: str) -> None:
+    """psycopg, asyncpg, and SQLAlchemy on both, also from sync code under an async engine; checked out or installed."""
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "service.py").write_text(SERVICE)
+    lines = run(folder, "service.py", postgresql_url).splitlines()
     functions = []
     for line in lines:
         sql, location, function = read_place(line)

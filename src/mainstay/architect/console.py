@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
+from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -191,12 +194,19 @@ def print_catalog(edges: Mapping[str, catalog.Edge], patterns: Mapping[str, cata
 def print_demo(demo: Demo, output: Path) -> None:
     """Print what the demo came to: for each edge, what review and diagnose said of both editions."""
     console = Console()
-    table = Table(title="the shop, taken apart", title_justify="left", title_style="bold")
-    for heading in ("sharp edge", "review: sharp", "diagnose: sharp", "review: safe", "diagnose: safe"):
-        table.add_column(heading)
+    table = Table(title="the shop, taken apart", title_justify="left", title_style="bold", box=SIMPLE)
+    table.add_column("sharp edge", no_wrap=True)
+    for edition in ("sharp", "safe"):
+        table.add_column(f"{edition}:\nreview")
+        table.add_column(f"{edition}:\ndiagnose")
     for row in demo.rows:
         table.add_row(*row)
     console.print(table)
+    for finding in demo.report.findings:
+        console.print(
+            f"[bold]{finding.edge}[/] {finding.verdict}  [dim]{finding.location}[/]", highlight=False
+        )
+        console.print(Padding(escape(finding.message), (0, 0, 1, 2)), highlight=False)
     for line in demo.lines:
         console.print(line, highlight=False)
     console.print(f"\nreport   {output}", highlight=False)

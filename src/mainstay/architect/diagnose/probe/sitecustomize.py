@@ -30,7 +30,8 @@ def own(file: str) -> str:
     if file.startswith("<"):
         return ""
     path = os.path.realpath(file)
-    inside = path.startswith(ROOT) and not any(part in path for part in SKIPPED)
+    # Only what lies below the service's folder is asked: the service itself may well be installed.
+    inside = path.startswith(ROOT) and not any(part in path[len(ROOT) - 1 :] for part in SKIPPED)
     return path[len(ROOT) :].replace(os.sep, "/") if inside else ""
 
 

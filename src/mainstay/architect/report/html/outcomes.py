@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +49,7 @@ def outcomes(witness: Witness) -> Table | None:
     actors = dict.fromkeys(actor for outcome in columns for actor in outcome.replies)
     tables = dict.fromkeys(table for outcome in columns for table in outcome.tables)
     facts = [_fact(f"reply to {actor}", columns, _reply(actor)) for actor in actors]
-    facts += [_fact(f"rows of {table}", columns, _rows(table)) for table in tables]
+    facts += [_fact(f"rows of {table}", columns, _rows(table, columns)) for table in tables]
     if any(outcome.outside for outcome in columns):
         facts.append(_fact("calls outside", columns, lambda outcome: list(outcome.outside)))
     return Table([outcome.name for outcome in columns], facts, [outcome.differs for outcome in columns])
@@ -56,8 +59,15 @@ def _reply(actor: str) -> Callable[[Outcome], list[str]]:
     return lambda outcome: [outcome.replies[actor]] if actor in outcome.replies else []
 
 
-def _rows(table: str) -> Callable[[Outcome], list[str]]:
-    return lambda outcome: [_row(row) for row in outcome.tables.get(table, [])]
+def _rows(table: str, columns: list[Outcome]) -> Callable[[Outcome], list[str]]:
+    """The rows of an outcome; those that every outcome has are only counted."""
+
+    def counted(outcome: Outcome) -> Counter[str]:
+        return Counter(_row(row) for row in outcome.tables.get(table, []))
+
+    alike = functools.reduce(operator.and_, map(counted, columns))
+    rest = [f"({alike.total()} more, alike in all)"] if alike else []
+    return lambda outcome: [*(counted(outcome) - alike).elements(), *rest]
 
 
 def _row(row: dict[str, Any]) -> str:
