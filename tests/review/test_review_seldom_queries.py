@@ -148,6 +148,18 @@ QUIET = {
                     book.refresh_from_db()
         """
     },
+    "in a background job that nobody waits for": {
+        "tasks.py": """
+            from celery import shared_task
+            from models import Book
+            def rename_all():
+                for book in Book.objects.all():
+                    book.rename()
+            @shared_task
+            def tidy():
+                rename_all()
+        """
+    },
     "run after a migration": {
         "apps.py": """
             from django.db.models.signals import post_migrate
@@ -162,6 +174,18 @@ QUIET = {
 }
 
 LOUD = {
+    "called by a job and by a view": """
+        from celery import shared_task
+        from models import Book
+        def fill():
+            for book in Book.objects.all():
+                book.rename()
+        @shared_task
+        def job():
+            fill()
+        def view(request):
+            fill()
+    """,
     "where a row is missing": """
         from models import Author, Book
         def view():

@@ -27,9 +27,6 @@ def combine(review: Report, diagnose: Report) -> Report:
                 best,
                 verdict=proven.verdict,
                 severity=proven.severity,
-                message=f"{best.message}. {proven.message}"
-                if best.message != proven.message
-                else best.message,
                 witness=proven.witness,
                 witness_file=proven.witness_file,
             )

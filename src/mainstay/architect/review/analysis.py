@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -317,6 +318,20 @@ class Analysis:
         }  # fmt: skip
         return bool(callers) and all(self.by_hand(caller, seen | {name}) for caller in callers)
 
+    def unhurried(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
+        """Whether nobody waits for a function: all ways to it begin in a script, a migration or a background job."""
+        function = self.functions[name]
+        if self.by_hand(name) or any(_JOB.search(word) for word in function.decorated):
+            return True
+        if len(seen) > 6:
+            return False
+        callers = {
+            caller
+            for caller, _ in self.callers(name)
+            if caller != name and caller not in seen and not self.functions[caller].module.quiet
+        }
+        return bool(callers) and all(self.unhurried(caller, seen | {name}) for caller in callers)
+
     def callers(self, name: str) -> list[tuple[str, Invoke]]:
         """Where a function is called: (calling function, call)."""
         if self._callers is None:
@@ -340,6 +355,9 @@ class Analysis:
             for caller, place, called in calls
         ]
 
+
+_JOB = re.compile(r"(^|_)(task|job|actor)$")
+"""Decorators of Celery, Dramatiq, RQ, Huey and their kin, by their last name."""
 
 _IMPOSSIBLE = {
     "none": {"true", "some"},

@@ -187,7 +187,7 @@ def _counts(do: Do, calls: tuple[object, ...]) -> bool:
 
 
 def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verdict:
-    if loop.bound != "rows" or do.effect.kind is Kind.WRITE or analysis.by_hand(function.id):
+    if loop.bound != "rows" or do.effect.kind is Kind.WRITE or analysis.unhurried(function.id):
         return Verdict.POSSIBLE
     if {"lazy", "one", "autobegin"} <= do.traits and _fetched(analysis, function, do):
         return Verdict.POSSIBLE
