@@ -25,6 +25,7 @@ from mainstay.architect.review.evaluation import Evaluation
 from mainstay.architect.review.libraries import load
 from mainstay.architect.review.neighbours import add_neighbours
 from mainstay.architect.review.program import Program
+from mainstay.architect.review.relations import link_models
 
 STACK = 512 * 1024 * 1024
 """Bytes of stack for the thread that evaluates: source may be nested deeply."""
@@ -99,7 +100,7 @@ def _analyse(
                 quiet=source.neighbour or finding.is_quiet(source.name),
             )  # fmt: skip
         evaluation = Evaluation(program)
-        program.link_models()
+        link_models(program)
         _evaluate(program, evaluation, progress)
         report.problems.extend(evaluation.lost)
         analysis = Analysis(program)

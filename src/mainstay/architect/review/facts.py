@@ -38,6 +38,7 @@ A module is ``(imports, body, lines)`` with imports ``(alias, module, name, leve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 FACTS_VERSION = 3
@@ -53,3 +54,37 @@ Facts = Any
 (
     EXPR, ASSIGN, AUG, RETURN, RAISE, BREAK, CONTINUE, IF, FOR, WHILE, WITH, TRY, DEF, CLASS, MATCH,
 ) = range(15)  # fmt: skip
+
+
+def last_name(expression: Facts) -> str:
+    """The last name of ``a.b.c`` or ``a.b.c(...)``."""
+    while expression:
+        if expression[0] == NAME:
+            return str(expression[1])
+        if expression[0] == ATTR:
+            return str(expression[2])
+        if expression[0] in (CALL, SUB):
+            expression = expression[1]
+            continue
+        break
+    return ""
+
+
+def annotation_names(annotation: Facts) -> Iterator[str]:
+    """All names in an annotation, outermost first."""
+    if not annotation:
+        return
+    if annotation[0] == NAME:
+        yield annotation[1]
+    elif annotation[0] == ATTR:
+        yield annotation[2]
+    elif annotation[0] == CONST and isinstance(annotation[1], str):
+        for separator in "[]|, ":
+            annotation = (CONST, annotation[1].replace(separator, " "))
+        yield from (part.rpartition(".")[2] for part in annotation[1].split())
+    elif annotation[0] == SUB:
+        yield from annotation_names(annotation[1])
+        yield from annotation_names(annotation[2])
+    elif annotation[0] in (ANY, ITEMS):
+        for part in annotation[1]:
+            yield from annotation_names(part)

@@ -3,40 +3,41 @@
 Types of values are small tuples, so that they can be compared and kept in sets:
 
 ``("mod", module)``  ``("ext", "full.name")``  ``("cls", class)``  ``("obj", class, traits)``
-``("lib", type, model, traits, class)``  ``("fun", function, receiver type)``  ``("list", item)``
-``("dict", item)``  ``("tuple", items)``  ``("col", class, field)``  ``("cond", fields)``  ``("str", text)``
-``("const",)``  ``("ctx", scope kind, type)``  ``("op", operation, receiver type)``  ``("lam", number)``
+``("lib", type, model, traits, class)``  ``("fun", function, receiver type)``  ``("super", class, receiver type)``
+``("op", operation, receiver type, name)``  ``("manager", function)`` (what a context manager function gives)
+``("ctx", scope kind, type, place, more scope kinds)``  ``("lam", number)``  ``("list", item)``  ``("dict", value)``
+``("tuple", items)``  ``("slice", whether few)``  ``("str", text)``  ``("const",)``  ``("const", word)``
+``("col", class, field)``  ``("colmethod", class, field, name)``  ``("cond", fields)``  ``("rowvalue",)``
+``("listmethod", name, type)`` (a method of one of Python's own types)
 """
 
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from mainstay.architect.effects import Origin, Sequence, Tree
 from mainstay.architect.findings import Location
 from mainstay.architect.review.facts import (
-    ANY,
     ASSIGN,
     ATTR,
     CALL,
     CLASS,
     CONST,
     DEF,
-    DICT,
     EXPR,
     FOR,
     IF,
     ITEMS,
-    LAMBDA,
     NAME,
     SUB,
     TRY,
-    WHILE,
     WITH,
     Facts,
+    annotation_names,
+    last_name,
 )
 from mainstay.architect.review.libraries import Libraries, Models
 
@@ -170,10 +171,10 @@ class Program:
         self.serializable = False
         """Whether an engine of the program runs every transaction SERIALIZABLE."""
         self._index: dict[str, list[str]] = {}
-        self._concrete: dict[str, list[Class]] = {}
+        self.concrete: dict[str, list[Class]] = {}
         """Abstract model -> the models below it."""
         self._derived_fields: dict[str, str] | None = None
-        self._field_names = {full.rpartition(".")[2] for models in libraries.models for full in models.fields}
+        self.field_names = {full.rpartition(".")[2] for models in libraries.models for full in models.fields}
 
     # --------------------------------------------------------------------------------------- modules
 
@@ -422,29 +423,20 @@ class Program:
                     break
             else:
                 # A base from an application that is not in the tree: its fields still tell.
+                named_so = any("odel" in o or "ase" in o for o in outside)
                 for one in inside:
                     for value, _, _ in one.attributes.values():
-                        kind = self.field_kind(one, value)
-                        if kind in ("one", "many", "relationship"):
-                            found = self.field_models(one, value)
-                            if found is not None and any("odel" in o or "ase" in o for o in outside):
-                                klass.models = found
+                        found = self.field(one, value)
+                        if found and found[1] in ("one", "many", "relationship") and named_so:
+                            klass.models = found[0]
         return klass.models if isinstance(klass.models, Models) else None
 
-    def field_kind(self, klass: Class, value: Facts) -> str:
-        """``one``, ``many``, ``relationship``, ``column`` … where `value` constructs a field."""
-        found = self._field(klass, value)
-        return found[1] if found else ""
-
-    def field_models(self, klass: Class, value: Facts) -> Models | None:
-        found = self._field(klass, value)
-        return found[0] if found else None
-
-    def _field(self, klass: Class, value: Facts) -> tuple[Models, str] | None:
+    def field(self, klass: Class, value: Facts) -> tuple[Models, str] | None:
+        """Where `value` constructs a field: for which kind of models, and ``one``, ``many``, ``column`` …"""
         if not value or value[0] != CALL or value[1] is None:
             return None
         last = last_name(value[1])
-        if last in self._field_names:
+        if last in self.field_names:
             kind = self.evaluate_at(klass.module, value[1], None)
         elif last in self._own_fields():
             kind = ("ext", f"?.{self._own_fields()[last]}")
@@ -473,7 +465,7 @@ class Program:
                 for klass in self.classes.values():
                     for base in klass.bases:
                         last = last_name(base)
-                        field_name = last if last in self._field_names else self._derived_fields.get(last)
+                        field_name = last if last in self.field_names else self._derived_fields.get(last)
                         if field_name and klass.name not in self._derived_fields:
                             self._derived_fields[klass.name] = field_name
                             waiting = True
@@ -523,7 +515,7 @@ class Program:
             found = one.attributes.get(name)
             if found is not None:
                 value, annotation, _ = found
-                return bool(value and value[0] == CALL) or "Mapped" in set(_annotation_names(annotation))
+                return bool(value and value[0] == CALL) or "Mapped" in set(annotation_names(annotation))
             if name.endswith("_id") and name[:-3] in one.attributes:
                 return True
         return False
@@ -533,122 +525,10 @@ class Program:
         for one in self.ancestry(klass)[0]:
             if one.relations and name in one.relations:
                 return one.relations[name]
-        for one in self._concrete.get(klass.id, ()):  # an abstract model is always one of those below it
+        for one in self.concrete.get(klass.id, ()):  # an abstract model is always one of those below it
             if one.relations and name in one.relations:
                 return one.relations[name]
         return None
-
-    def _is_abstract(self, klass: Class) -> bool:
-        meta = klass.nested.get("Meta")
-        found = (
-            self.classes[meta].attributes.get("abstract") if meta else klass.attributes.get("__abstract__")
-        )
-        return bool(found and found[0] == (CONST, True))
-
-    def link_models(self) -> None:
-        """Work out the relations of all models, both ways."""
-        for klass in list(self.classes.values()):
-            models = self.models_of(klass)
-            inside_row = models is not None
-            if models is None and not any(
-                value and value[0] == CALL and last_name(value[1]) in self._field_names
-                for value, _, _ in klass.attributes.values()
-            ):
-                continue
-            table = klass.attributes.get("__tablename__")
-            if table and table[0] and table[0][0] == CONST:
-                self.tables.setdefault(str(table[0][1]), klass.name)
-            for name, (value, annotation, _) in klass.attributes.items():
-                found = self._field(klass, value)
-                if found is None or found[1] == "column":
-                    continue
-                self._relation(klass, name, value, annotation, *found)
-            if inside_row and klass.relations is None:
-                klass.relations = {}
-            if inside_row:
-                for above in self.ancestry(klass)[0][1:]:
-                    if self._is_abstract(above):
-                        self._concrete.setdefault(above.id, []).append(klass)
-
-    def _relation(
-        self, klass: Class, name: str, value: Facts, annotation: Facts, models: Models, kind: str
-    ) -> None:
-        keywords = dict(value[3])
-        arguments = value[2]
-        own = klass.relations = klass.relations if klass.relations is not None else {}
-        target = ""
-        first = arguments[0] if arguments else keywords.get("to") or keywords.get("argument")
-        if kind == "generic":
-            own[name] = Relation(name, "one", "")
-            return
-        many = kind in ("many", "generic-many")
-        if first is not None:
-            if first[0] == CONST and isinstance(first[1], str):
-                target = klass.id if first[1] == "self" else self.find_class(first[1], klass.module)
-            else:
-                inner = first[2] if first[0] == LAMBDA else first
-                found = self.evaluate_at(klass.module, inner, None)
-                target = found[1] if found and found[0] == "cls" else ""
-                if (
-                    not target
-                    and self.user_model
-                    and last_name(first) in ("AUTH_USER_MODEL", "get_user_model")
-                ):
-                    target = self.find_class(self.user_model, klass.module)
-        if kind == "relationship":
-            lazy = keywords.get("lazy")
-            mode = lazy[1] if lazy and lazy[0] == CONST else "select"
-            uselist = keywords.get("uselist")
-            names = list(_annotation_names(annotation))
-            if not target:
-                for candidate in names:
-                    target = self.find_class(candidate, klass.module)
-                    if target:
-                        break
-            many = any(n.lower() in ("list", "set", "sequence", "collection", "writeonlymapped", "dynamicmapped")
-                       for n in names)  # fmt: skip
-            if not names:
-                many = uselist != (CONST, False) and not self._has_key_to(klass, target, name)
-            if mode == "dynamic":
-                mode = "select"
-            own[name] = Relation(name, "many" if many else "one", target, eager=mode not in ("select", True))
-            for keyword in ("back_populates", "backref"):
-                back = keywords.get(keyword)
-                if back and back[0] == CONST:
-                    own[name].back = str(back[1])
-                elif back and back[0] == CALL and back[2] and back[2][0] and back[2][0][0] == CONST:
-                    own[name].back = str(back[2][0][1])
-            if own[name].back and "backref" in keywords and target:
-                other = self.classes[target]
-                if other.relations is None:
-                    other.relations = {}
-                other.relations.setdefault(
-                    own[name].back, Relation(own[name].back, "one" if many else "many", klass.id, back=name)
-                )
-            return
-        related = keywords.get("related_name")
-        one_to_one = "OneToOne" in last_name(value[1])
-        default = klass.name.lower() if one_to_one else f"{klass.name.lower()}_set"
-        back = str(related[1]) if related and related[0] == CONST else default
-        back = back.replace("%(class)s", klass.name.lower())
-        own[name] = Relation(name, "many" if many else "one", target, back=back)
-        if target and kind != "generic-many" and not back.endswith("+"):
-            other = self.classes[target]
-            if other.relations is None:
-                other.relations = {}
-            other.relations.setdefault(
-                back, Relation(back, "one" if one_to_one else "many", klass.id, back=name)
-            )
-
-    def _has_key_to(self, klass: Class, target: str, name: str) -> bool:
-        """Whether the model itself has the column of a relation, so that it leads to one row."""
-        if f"{name}_id" in klass.attributes:
-            return True
-        table = self.classes[target].attributes.get("__tablename__") if target in self.classes else None
-        wanted = str(table[0][1]) + "." if table and table[0] and table[0][0] == CONST else None
-        if wanted is None:
-            return False
-        return any(f"'{wanted}" in repr(value) for value, _, _ in klass.attributes.values() if value)
 
     def unique_columns(self, class_id: str) -> set[frozenset[str]]:
         """Sets of columns of a model that a constraint keeps unique."""
@@ -679,49 +559,6 @@ class Program:
     def body(self, function: Function) -> Facts:
         """The statements of a function."""
         return marshal.loads(function.body)
-
-    def assignments(self, klass: Class) -> dict[str, tuple[Facts, str]]:
-        """``self.name = value`` in the methods of a class, `__init__` first."""
-        if klass.assigned is None:
-            klass.assigned = {}
-            names = [n for n in klass.methods if n in _SETUP]
-            names.sort(key=lambda n: n != "__init__")
-            for name in names:
-                function = self.functions[klass.methods[name]]
-                if not function.parameters:
-                    continue
-                me = function.parameters[0][0]
-                for target, value in _assigned(self.body(function)):
-                    if target[0] == ATTR and target[1] == (NAME, me):
-                        klass.assigned.setdefault(target[2], (value, function.id))
-        return klass.assigned
-
-
-_SETUP = {"__init__", "__enter__", "__aenter__", "setup", "connect", "start", "__attrs_post_init__", "__post_init__",
-          "dispatch", "initialize", "begin", "open"}  # fmt: skip
-
-
-def _assigned(body: Facts) -> Iterator[tuple[Facts, Facts]]:
-    for statement in body:
-        kind = statement[0]
-        if kind == ASSIGN:
-            for target in statement[1]:
-                if target:
-                    yield target, statement[2]
-        elif kind == IF:
-            yield from _assigned(statement[2])
-            yield from _assigned(statement[3])
-        elif kind in (FOR, WHILE):
-            yield from _assigned(statement[-3])
-        elif kind == WITH:
-            for value, target in statement[1]:
-                if target:
-                    yield target, value
-            yield from _assigned(statement[2])
-        elif kind == TRY:
-            yield from _assigned(statement[1])
-            for handler in statement[2]:
-                yield from _assigned(handler[2])
 
 
 def _unique_in(value: Facts) -> set[frozenset[str]]:
@@ -755,20 +592,6 @@ def _unique_in(value: Facts) -> set[frozenset[str]]:
     return found
 
 
-def last_name(expression: Facts) -> str:
-    """The last name of ``a.b.c`` or ``a.b.c(...)``."""
-    while expression:
-        if expression[0] == NAME:
-            return str(expression[1])
-        if expression[0] == ATTR:
-            return str(expression[2])
-        if expression[0] in (CALL, SUB):
-            expression = expression[1]
-            continue
-        break
-    return ""
-
-
 def _base_parts(base: Facts) -> Iterable[Facts]:
     if not base:
         return
@@ -782,25 +605,3 @@ def _base_parts(base: Facts) -> Iterable[Facts]:
             yield from _base_parts(argument)
     else:
         yield base
-
-
-def _annotation_names(annotation: Facts) -> Iterator[str]:
-    """All names in an annotation, outermost first."""
-    if not annotation:
-        return
-    if annotation[0] == NAME:
-        yield annotation[1]
-    elif annotation[0] == ATTR:
-        yield annotation[2]
-    elif annotation[0] == CONST and isinstance(annotation[1], str):
-        for separator in "[]|, ":
-            annotation = (CONST, annotation[1].replace(separator, " "))
-        yield from (part.rpartition(".")[2] for part in annotation[1].split())
-    elif annotation[0] == SUB:
-        yield from _annotation_names(annotation[1])
-        yield from _annotation_names(annotation[2])
-    elif annotation[0] in (ANY, ITEMS):
-        for part in annotation[1]:
-            yield from _annotation_names(part)
-    elif annotation[0] == DICT:
-        return

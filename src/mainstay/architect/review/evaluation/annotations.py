@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mainstay.architect.review import facts as f
 from mainstay.architect.review.evaluation.frame import Frame
-from mainstay.architect.review.facts import Facts
-from mainstay.architect.review.program import NONE, Class, Type, last_name
+from mainstay.architect.review.facts import Facts, last_name
+from mainstay.architect.review.program import NONE, Class, Type
 
 _LISTS = {"list", "List", "Sequence", "Iterable", "Iterator", "set", "Set", "frozenset", "Collection", "tuple", "Tuple",
           "AsyncIterator", "AsyncGenerator", "Generator", "AsyncIterable", "MutableSequence", "FrozenSet", "deque",
@@ -75,6 +75,7 @@ def annotated(frame: Frame, annotation: Facts, depth: int = 0) -> Type:
 
 
 def instance(frame: Frame, klass: Class) -> Type:
+    """The type of an instance of `klass`."""
     library = frame.program.library_type(klass)
     if library is not None and frame.program.models_of(klass) is None:
         return ("lib", library, None, NONE, klass.id)
@@ -95,6 +96,7 @@ def _instance_of(frame: Frame, found: Type) -> Type:
 
 
 def given_by(frame: Frame, dependency: Facts) -> Type:
+    """The type that ``Depends(dependency)`` gives."""
     found = frame.expression(dependency).t if dependency else None
     if found and found[0] == "fun":
         function = frame.evaluation.function(frame.program.functions[found[1]])

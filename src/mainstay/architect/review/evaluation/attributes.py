@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from mainstay.architect.effects import Kind, Origin
+from mainstay.architect.review import facts as f
 from mainstay.architect.review.evaluation.frame import DEEPEST, Frame
 from mainstay.architect.review.evaluation.functions import PROPERTY, parameter_value
 from mainstay.architect.review.evaluation.invocations import invoke
@@ -13,6 +15,10 @@ from mainstay.architect.review.evaluation.rendering import render
 from mainstay.architect.review.evaluation.values import UNKNOWN, Value, of_field
 from mainstay.architect.review.facts import Facts
 from mainstay.architect.review.program import NONE, Class, Function, Relation, Type
+
+_SETUP = {"__init__", "__enter__", "__aenter__", "setup", "connect", "start", "__attrs_post_init__", "__post_init__",
+          "dispatch", "initialize", "begin", "open"}  # fmt: skip
+"""Methods in which a class gives its instances their attributes."""
 
 
 def attribute(frame: Frame, expression: Facts) -> Value:
@@ -196,7 +202,7 @@ def _instance_attribute(frame: Frame, klass: Class, name: str) -> Type:
             found = frame.program.evaluate_at(one.module, value, annotation)
             if found is not None and found[0] != "const":
                 break
-        assigned = frame.program.assignments(one)
+        assigned = _assignments(frame, one)
         if name in assigned:
             value, function_id = assigned[name]
             found = _in_method(frame, value, frame.program.functions[function_id])
@@ -204,6 +210,46 @@ def _instance_attribute(frame: Frame, klass: Class, name: str) -> Type:
                 break
     klass.members[name] = found
     return found
+
+
+def _assignments(frame: Frame, klass: Class) -> dict[str, tuple[Facts, str]]:
+    """``self.name = value`` in the methods of a class, `__init__` first."""
+    if klass.assigned is None:
+        klass.assigned = {}
+        names = [n for n in klass.methods if n in _SETUP]
+        names.sort(key=lambda n: n != "__init__")
+        for name in names:
+            function = frame.program.functions[klass.methods[name]]
+            if not function.parameters:
+                continue
+            me = function.parameters[0][0]
+            for target, value in _assigned(frame.program.body(function)):
+                if target[0] == f.ATTR and target[1] == (f.NAME, me):
+                    klass.assigned.setdefault(target[2], (value, function.id))
+    return klass.assigned
+
+
+def _assigned(body: Facts) -> Iterator[tuple[Facts, Facts]]:
+    for statement in body:
+        kind = statement[0]
+        if kind == f.ASSIGN:
+            for target in statement[1]:
+                if target:
+                    yield target, statement[2]
+        elif kind == f.IF:
+            yield from _assigned(statement[2])
+            yield from _assigned(statement[3])
+        elif kind in (f.FOR, f.WHILE):
+            yield from _assigned(statement[-3])
+        elif kind == f.WITH:
+            for value, target in statement[1]:
+                if target:
+                    yield target, value
+            yield from _assigned(statement[2])
+        elif kind == f.TRY:
+            yield from _assigned(statement[1])
+            for handler in statement[2]:
+                yield from _assigned(handler[2])
 
 
 def _in_method(frame: Frame, value: Facts, function: Function) -> Type:

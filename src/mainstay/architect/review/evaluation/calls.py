@@ -11,8 +11,8 @@ from mainstay.architect.review.evaluation.invocations import arguments_of, invok
 from mainstay.architect.review.evaluation.operations import call_operation, model_of, note_loads, type_given
 from mainstay.architect.review.evaluation.rendering import render
 from mainstay.architect.review.evaluation.values import UNKNOWN, Value, origins_of
-from mainstay.architect.review.facts import Facts
-from mainstay.architect.review.program import NONE, Class, Type, last_name
+from mainstay.architect.review.facts import Facts, last_name
+from mainstay.architect.review.program import NONE, Class, Type
 
 
 def call(frame: Frame, expression: Facts) -> Value:

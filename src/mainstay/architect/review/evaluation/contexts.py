@@ -14,8 +14,7 @@ from mainstay.architect.review.evaluation.invocations import invoke
 from mainstay.architect.review.evaluation.operations import type_given
 from mainstay.architect.review.evaluation.rendering import render
 from mainstay.architect.review.evaluation.values import UNKNOWN, Value
-from mainstay.architect.review.facts import Facts
-from mainstay.architect.review.program import last_name
+from mainstay.architect.review.facts import Facts, last_name
 
 _LOCK = re.compile(r"(^|_)(lock|mutex)s?(_|$|ed)|Lock$")
 

@@ -7,8 +7,8 @@ from mainstay.architect.review import facts as f
 from mainstay.architect.review.evaluation.annotations import annotated, given_by, instance
 from mainstay.architect.review.evaluation.frame import Frame
 from mainstay.architect.review.evaluation.values import QUERYSETS, Value, join
-from mainstay.architect.review.facts import Facts
-from mainstay.architect.review.program import NONE, Function, Type, last_name
+from mainstay.architect.review.facts import Facts, last_name
+from mainstay.architect.review.program import NONE, Function, Type
 
 PROPERTY = {"property", "cached_property", "hybrid_property", "computed_field"}
 

@@ -14,6 +14,7 @@ _MANAGERS = {"contextmanager", "asynccontextmanager"}
 
 
 def arguments_of(frame: Frame, expression: Facts) -> tuple[list[Value], dict[str, Value]]:
+    """The values of a call's arguments, by position and by name; ``**`` stands for those not told."""
     values = [frame.expression(part) for part in expression[2]]
     named = {}
     for name, part in expression[3]:
@@ -75,12 +76,7 @@ def invoke(
                     elif origin.field and not inner.field and inner.loop is None:
                         origins.add(
                             Origin(
-                                inner.read,
-                                inner.target,
-                                inner.parameter,
-                                origin.field,
-                                None,
-                                inner.traits,
+                                inner.read, inner.target, inner.parameter, origin.field, None, inner.traits
                             )
                         )
                     else:

@@ -14,8 +14,8 @@ from mainstay.architect.review.evaluation.invocations import invoke, run_lambda
 from mainstay.architect.review.evaluation.operations import operate
 from mainstay.architect.review.evaluation.rendering import render
 from mainstay.architect.review.evaluation.values import CONSTANT, UNKNOWN, Value, merged
-from mainstay.architect.review.facts import Facts
-from mainstay.architect.review.program import NONE, last_name
+from mainstay.architect.review.facts import Facts, last_name
+from mainstay.architect.review.program import NONE
 
 _BATCH = re.compile(r"batch|chunk|page|slice|window|group", re.IGNORECASE)
 _RETRY = re.compile(r"attempt|retr|tries|backoff", re.IGNORECASE)

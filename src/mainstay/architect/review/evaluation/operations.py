@@ -72,21 +72,12 @@ def _run_argument(
         if function.t and function.t[0] == "lam":
             return run_lambda(frame, function.t, values)
         if function.t and function.t[0] == "op":
-            return operate(
-                frame,
-                function.t[1],
-                function.t[3],
-                Value(function.t[2], function.o),
-                values,
-                {},
-                where,
-                shown,
-            )
+            base = Value(function.t[2], function.o)
+            return operate(frame, function.t[1], function.t[3], base, values, {}, where, shown)
         if function.t and function.t[0] == "ext" and function.t[1] in frame.libraries.functions:
             inner = frame.libraries.functions[function.t[1]]
-            return operate(
-                frame, inner, function.t[1], Value(("name", function.t[1])), values, {}, where, shown
-            )
+            base = Value(("name", function.t[1]))
+            return operate(frame, inner, function.t[1], base, values, {}, where, shown)
         return function
 
     tree, result = frame.inside(walk)
@@ -99,9 +90,17 @@ def _run_argument(
     return result if how == "transaction" else UNKNOWN
 
 
-def operate(frame: Frame, operation: Operation, name: str, base: Value, values: list[Value], named: dict[str, Value],
-    where: Location, shown: str, row_name: str = "",
-) -> Value:  # fmt: skip
+def operate(
+    frame: Frame,
+    operation: Operation,
+    name: str,
+    base: Value,
+    values: list[Value],
+    named: dict[str, Value],
+    where: Location,
+    shown: str,
+    row_name: str = "",
+) -> Value:
     """The effect of an operation and the value it gives."""
     t = base.t
     receiver_traits: frozenset[str] = t[3] if t and t[0] == "lib" else NONE
@@ -132,9 +131,8 @@ def operate(frame: Frame, operation: Operation, name: str, base: Value, values: 
             traits.discard("prefetched")
         elif kind is Kind.READ and name in ("iterate", "count", "exists", "first", "last", "[]"):
             kind = None
-    if operation.statement >= 0 and operation.statement < len(values):
-        statement = values[operation.statement]
-        st = statement.t
+    if 0 <= operation.statement < len(values):
+        st = values[operation.statement].t
         if st and st[0] == "lib" and st[1] in _STATEMENTS_OF:
             kind = _STATEMENTS_OF[st[1]]
             model = st[2]
@@ -150,14 +148,14 @@ def operate(frame: Frame, operation: Operation, name: str, base: Value, values: 
         elif st is None or st[0] in ("op", "obj"):
             kind = Kind.READ if "one" in operation.traits else None
             traits.add("unresolved")
-    elif operation.sql >= 0 and operation.sql < len(values):
+    elif 0 <= operation.sql < len(values):
         text = values[operation.sql].t
         if text and text[0] == "str":
             kind, model = _sql(text[1], traits)
         elif text and text[0] == "lib" and text[1] in _STATEMENTS_OF:
             kind, model = _STATEMENTS_OF[text[1]], text[2]
             traits |= text[3]
-    if operation.adds >= 0 and operation.adds < len(values):
+    if 0 <= operation.adds < len(values):
         row = values[operation.adds].t
         if row and row[0] == "list":
             row = row[1]
@@ -168,12 +166,9 @@ def operate(frame: Frame, operation: Operation, name: str, base: Value, values: 
             traits |= {"pending", "row"}
             if "new" in row[2]:
                 traits.add("insert")
-        elif "delete" in traits:
-            kind = Kind.WRITE
-            traits.add("pending")
         else:
-            traits.add("pending")
             kind = Kind.WRITE
+            traits.add("pending")
     if operation.kind is Kind.WRITE and "row" in traits and t and t[0] == "obj":
         klass = frame.program.classes[t[1]]
         if "new" in t[2]:
@@ -208,20 +203,9 @@ def operate(frame: Frame, operation: Operation, name: str, base: Value, values: 
         traits.add("locks-rows")
     result_origins = origins
     if kind is not None:
-        frame.do(
-            kind,
-            target,
-            shown,
-            (where.line, where.column, where.end_line, where.end_column),
-            origins,
-            traits,
-        )
+        frame.out.append(Do(Effect(kind, target, shown, where), origins, frozenset(traits)))
         if kind is Kind.READ or (kind is Kind.WRITE and gives in ("scalar", "pair", "fetched", "row")):
-            words = frozenset(
-                x for x in traits
-                if x in _OF_THE_READ
-                or x.startswith(("where:", "reads:"))
-            )  # fmt: skip
+            words = frozenset(x for x in traits if x in _OF_THE_READ or x.startswith(("where:", "reads:")))
             if kind is Kind.WRITE:
                 words |= {"outcome"}
             result_origins = _selects(origins) | {Origin(where, target, traits=words)}
@@ -259,9 +243,7 @@ def _given(
                 kept.add("known")
             else:  # the rows may have come along with one from elsewhere
                 kept |= {f"from:{x[9:]}" for x in traits if x.startswith("relation:")}
-            if t and t[0] == "lib" and t[1].startswith("Async"):
-                kept.add("async")
-            if "async" in traits:
+            if "async" in traits or (t and t[0] == "lib" and t[1].startswith("Async")):
                 kept.add("async")
             row = ("obj", model, frozenset(kept))
         if gives == "row":
@@ -293,16 +275,14 @@ def _given(
 
 
 def type_given(frame: Frame, gives: str, t: Type) -> Type:
+    """The type that a table names by `gives`, asked of a value of type `t`."""
     if gives == "self":
         return t
     if gives == "rows" and t and t[0] == "lib":
         row = None
         if t[2] in frame.program.classes:
-            row = (
-                "obj",
-                t[2],
-                frozenset({x for x in t[3] if x.startswith("loads:") or x == "async"} | {"known"}),
-            )
+            kept = {x for x in t[3] if x.startswith("loads:") or x == "async"}
+            row = ("obj", t[2], frozenset(kept | {"known"}))
         return ("list", row)
     if gives in frame.libraries.types:
         return ("lib", gives, t[2] if t and t[0] == "lib" else None, NONE, None)
@@ -310,6 +290,7 @@ def type_given(frame: Frame, gives: str, t: Type) -> Type:
 
 
 def model_of(values: list[Value], number: int, traits: set[str]) -> Any:
+    """The model, or class behind a query, in argument `number`; `traits` learn what of it is read."""
     if number >= len(values):
         return None
     found = values[number].t
@@ -356,6 +337,7 @@ def _note_sets(named: dict[str, Value], traits: set[str]) -> None:
 
 
 def note_loads(frame: Frame, values: list[Value], named: dict[str, Value], traits: set[str]) -> None:
+    """Note in `traits`, and for the whole program, the relations that a query is told to load along."""
     empty = True
     attribute = named.get("to_attr")
     if attribute is not None and attribute.t and attribute.t[0] == "str":

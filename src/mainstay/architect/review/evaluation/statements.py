@@ -12,8 +12,8 @@ from mainstay.architect.review.evaluation.contexts import with_
 from mainstay.architect.review.evaluation.frame import Frame, is_empty
 from mainstay.architect.review.evaluation.loops import for_, while_
 from mainstay.architect.review.evaluation.values import CONSTANT, UNKNOWN, Value, merged
-from mainstay.architect.review.facts import Facts
-from mainstay.architect.review.program import NONE, last_name
+from mainstay.architect.review.facts import Facts, last_name
+from mainstay.architect.review.program import NONE
 
 
 def _expression(frame: Frame, statement: Facts) -> str:

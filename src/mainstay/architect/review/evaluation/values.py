@@ -26,6 +26,7 @@ CONSTANT = Value(("const",))
 
 
 def origins_of(values: Iterable[Value]) -> frozenset[Origin]:
+    """All that several values rest on."""
     found = NONE
     for value in values:
         if value.o:
@@ -34,6 +35,7 @@ def origins_of(values: Iterable[Value]) -> frozenset[Origin]:
 
 
 def of_field(origins: frozenset[Origin], field: str) -> frozenset[Origin]:
+    """The origins of attribute or column `field` of what has `origins`."""
     return frozenset(
         Origin(o.read, o.target, o.parameter, field, o.loop, o.traits)
         if (o.read is not None or o.parameter >= 0) and not o.field
@@ -79,6 +81,7 @@ def _either(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
 
 
 def merged(one: dict[str, Value], other: dict[str, Value]) -> dict[str, Value]:
+    """`other`, become what the names stand for where either of two ways was taken."""
     for name, value in one.items():
         there = other.get(name)
         if there is None:
