@@ -257,7 +257,7 @@ class _Reader:
     def function(self, node: Any) -> Facts:
         outer_generator, self.generator = self.generator, False
         decorators = tuple([self.expression(d) for d in node.decorator_list])
-        parameters = self.parameters(node.args, annotated=True)
+        parameters = self.parameters(node.args)
         body = marshal.dumps(self.body(node.body))
         flags = ("async " if type(node) is ast.AsyncFunctionDef else "") + (
             "generator" if self.generator else ""
@@ -267,7 +267,7 @@ class _Reader:
         self.generator = outer_generator
         return (node.name, parameters, self.annotation(node.returns), decorators, body, place, flags)
 
-    def parameters(self, args: Any, *, annotated: bool) -> Facts:
+    def parameters(self, args: Any) -> Facts:
         found = []
         plain = [*args.posonlyargs, *args.args]
         defaults = [None] * (len(plain) - len(args.defaults)) + args.defaults
@@ -417,7 +417,7 @@ class _Reader:
         return (COMP, kind, element, generators, self.place(node))
 
     def lambda_(self, node: Any) -> Facts:
-        return (LAMBDA, self.parameters(node.args, annotated=False), self.expression(node.body))
+        return (LAMBDA, self.parameters(node.args), self.expression(node.body))
 
     def yield_(self, node: Any) -> Facts:
         self.generator = True

@@ -22,6 +22,7 @@ _SETUP = {"__init__", "__enter__", "__aenter__", "setup", "connect", "start", "_
 
 
 def attribute(frame: Frame, expression: Facts) -> Value:
+    """The value of ``value.name``."""
     _, base_expression, name, place = expression
     base = frame.expression(base_expression)
     frame.here = place
@@ -256,7 +257,7 @@ def _in_method(frame: Frame, value: Facts, function: Function) -> Type:
     """Type of an expression in terms of a method's parameters."""
     method = Frame(frame.evaluation, function.module, function)
     for index, (name, annotation, default, kind) in enumerate(function.parameters):
-        method.names[name] = parameter_value(method, index, name, annotation, default, kind)
+        method.names[name] = parameter_value(method, index, annotation, default, kind)
     if frame.evaluation.depth > DEEPEST:
         return None
     frame.evaluation.depth += 1
@@ -279,7 +280,7 @@ def _class_member(frame: Frame, base: Value, klass: Class, name: str) -> Value:
                 found = frame.program.evaluate_at(one.module, value, None) if value else None
                 if found and found[0] == "lib" and found[1] in ("Manager", "QuerySet", "UserManager"):
                     return Value(
-                        ("lib", found[1], klass.id, found[3] | _custom_loads(frame, found, klass), found[4])
+                        ("lib", found[1], klass.id, found[3] | _custom_loads(frame, found), found[4])
                     )
                 return Value(("col", klass.id, name))
         if frame.program.relation(klass, name):
@@ -307,7 +308,7 @@ def _class_member(frame: Frame, base: Value, klass: Class, name: str) -> Value:
     return UNKNOWN
 
 
-def _custom_loads(frame: Frame, manager: Type, klass: Class) -> frozenset[str]:
+def _custom_loads(frame: Frame, manager: Type) -> frozenset[str]:
     """Relations that a manager of the program always loads along, by its `get_queryset`."""
     if manager[4] is None:
         return NONE

@@ -54,7 +54,7 @@ def call(frame: Frame, expression: Facts) -> Value:
     where = frame.place(place)
     if t is None:
         joined = callee.o | origins_of(values) | origins_of(named_values.values())
-        return _unresolved(frame, function, callee, values, joined)
+        return _unresolved(frame, function, values, joined)
     if t[0] == "fun":
         target = frame.program.functions[t[1]]
         receiver = Value(t[2], callee.o) if t[2] is not None else None
@@ -149,9 +149,7 @@ def _unknown_call(frame: Frame, full: str, expression: Facts) -> Value:
     return Value(None, origins_of(values) | origins_of(named.values()))
 
 
-def _unresolved(
-    frame: Frame, function: Facts, callee: Value, values: list[Value], joined: frozenset[Origin]
-) -> Value:
+def _unresolved(frame: Frame, function: Facts, values: list[Value], joined: frozenset[Origin]) -> Value:
     """A call of something unknown: what may be said by the method's name alone."""
     if function[0] == f.ATTR:
         name = function[2]

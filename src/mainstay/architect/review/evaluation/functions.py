@@ -20,7 +20,7 @@ def run(frame: Frame) -> None:
     if function.outer:
         frame.names.update(function.outer)
     for index, (name, annotation, default, kind) in enumerate(function.parameters):
-        frame.names[name] = parameter_value(frame, index, name, annotation, default, kind)
+        frame.names[name] = parameter_value(frame, index, annotation, default, kind)
         frame.own[name] = (index, frame.names[name])
     frame.out = []
     frame.block(frame.program.body(function))
@@ -41,9 +41,7 @@ def run(frame: Frame) -> None:
     function.outer = None
 
 
-def parameter_value(
-    frame: Frame, index: int, name: str, annotation: Facts, default: Facts, kind: str
-) -> Value:
+def parameter_value(frame: Frame, index: int, annotation: Facts, default: Facts, kind: str) -> Value:
     function = frame.function
     assert function is not None
     found: Type = None

@@ -38,7 +38,7 @@ def call_operation(
     where = frame.place(place)
     shown = render(expression)
     if operation.runs:
-        return _run_argument(frame, operation, callee, expression, where, shown)
+        return _run_argument(frame, operation, expression, where, shown)
     values, named = arguments_of(frame, expression)
     base = Value(receiver if receiver and receiver[0] != "name" else None, callee.o)
     if operation.kind in (Kind.CALL, Kind.SEND, Kind.BLOCK) and receiver and receiver[0] == "name":
@@ -48,8 +48,9 @@ def call_operation(
 
 
 def _run_argument(
-    frame: Frame, operation: Operation, callee: Value, expression: Facts, where: Location, shown: str
+    frame: Frame, operation: Operation, expression: Facts, where: Location, shown: str
 ) -> Value:
+    """A call that runs a function it is handed (``atomic(f)``, ``run_sync(f)``), now, later or in a scope."""
     number, how = operation.runs[0]
     if operation.kind is not None:
         frame.out.append(Do(Effect(operation.kind, "", shown, where)))
