@@ -24,7 +24,7 @@ demo: install ## take the shipped shop apart and prove its three sharp edges
 	$(BIN)/mainstay demo
 
 test: check ## all checks and tests, as CI runs them
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: install ## formatter, linter, types, import contracts
 	$(BIN)/ruff format --check .

@@ -35,14 +35,12 @@ def service_of(process: psutil.Process, deadline: float) -> list[psutil.Process]
     raise AssertionError("the run never started its service")
 
 
-def databases(url: str) -> set[str]:
-    """The laboratory's databases on the server."""
+def abandoned(url: str) -> list[str]:
+    """The laboratory's databases on the server whose laboratory is not there any more."""
     with psycopg.connect(url) as connection:
-        return {
-            name
-            for (name,) in connection.execute("SELECT datname FROM pg_database")
-            if "mainstay_lab" in name
-        }
+        names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
+        living = " ".join(name for (name,) in connection.execute("SELECT application_name FROM pg_stat_activity"))
+    return [name for name in names if name.startswith("mainstay_lab_") and name.split("_")[2] not in living]
 
 
 @pytest.fixture
@@ -61,7 +59,6 @@ def test_an_interrupted_diagnosis_leaves_nothing(
     arguments = ["diagnose", str(SCENARIO)] + (
         ["--database-url", postgresql_url] if server == "given" else []
     )
-    before = databases(postgresql_url)
     run = subprocess.Popen(
         [MAINSTAY, *arguments],
         cwd=tmp_path,
@@ -80,4 +77,4 @@ def test_an_interrupted_diagnosis_leaves_nothing(
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
     assert list(short_folder.iterdir()) == []
-    assert databases(postgresql_url) <= before
+    assert abandoned(postgresql_url) == []
