@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -30,11 +31,20 @@ KEPT_CHARACTERS = 500
 _VARIABLE = re.compile(r"\$PORT\b|\$\{(\w+)\}")
 
 
+PORTS = range(15_000, 30_000)
+"""Where services get their ports: below those that systems give to outgoing connections (RFC 6335 begins at 49152,
+Linux at 32768), one of which might take the port before the service does."""
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on now. Raises `MainstayError` where none is found."""
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise MainstayError(
+        f"no port from {PORTS.start} to {PORTS.stop} is free for the service; end what holds them."
+    )
 
 
 class Service:
