@@ -303,10 +303,23 @@ class Analysis:
         outside = self.program.ancestry(function.klass)[1]
         return name in _VIEW_METHODS and any(base.endswith(("View", "ViewSet", "Mixin")) for base in outside)
 
-    def by_hand(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
+    def by_hand(self, name: str) -> bool:
         """Whether all ways to a function begin in a script or a migration, as far as the program shows."""
-        function = self.functions[name]
-        if function.module.script or name in self.program.by_hand or is_migration(function.module.path):
+        return self._begins(name, self._is_by_hand)
+
+    def unhurried(self, name: str) -> bool:
+        """Whether nobody waits for a function: all ways to it begin in a script, a migration or a background job."""
+        return self._begins(name, lambda f: self._is_by_hand(f) or any(map(_JOB.search, f.decorated)))
+
+    def _is_by_hand(self, function: Function) -> bool:
+        path = function.module.path
+        return function.module.script or function.id in self.program.by_hand or is_migration(path)
+
+    def _begins(
+        self, name: str, there: Callable[[Function], bool], seen: frozenset[str] = frozenset()
+    ) -> bool:
+        """Whether a function is one of those that `there` names, or all that call it are."""
+        if there(self.functions[name]):
             return True
         if len(seen) > 6:
             return False
@@ -316,21 +329,7 @@ class Analysis:
             if caller != name and caller not in seen
             and (not self.functions[caller].module.quiet or is_migration(self.functions[caller].module.path))
         }  # fmt: skip
-        return bool(callers) and all(self.by_hand(caller, seen | {name}) for caller in callers)
-
-    def unhurried(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
-        """Whether nobody waits for a function: all ways to it begin in a script, a migration or a background job."""
-        function = self.functions[name]
-        if self.by_hand(name) or any(_JOB.search(word) for word in function.decorated):
-            return True
-        if len(seen) > 6:
-            return False
-        callers = {
-            caller
-            for caller, _ in self.callers(name)
-            if caller != name and caller not in seen and not self.functions[caller].module.quiet
-        }
-        return bool(callers) and all(self.unhurried(caller, seen | {name}) for caller in callers)
+        return bool(callers) and all(self._begins(caller, there, seen | {name}) for caller in callers)
 
     def callers(self, name: str) -> list[tuple[str, Invoke]]:
         """Where a function is called: (calling function, call)."""
