@@ -214,7 +214,9 @@ class Service:
         return repr(" ".join(self._command)[:80])
 
     def _said(self) -> str:
-        said = [line for line in self._watch.lines if line.strip()][-3:]
+        said = [line if len(line) <= 200 else line[:199] + "…" for line in self._watch.lines if line.strip()][
+            -3:
+        ]
         return f"its last words: {' | '.join(said)}" if said else "it printed nothing"
 
     async def stop(self) -> None:
