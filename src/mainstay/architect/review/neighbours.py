@@ -6,6 +6,7 @@ nothing is said about them.
 
 from __future__ import annotations
 
+import functools
 import marshal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,32 +24,54 @@ def add_neighbours(
 ) -> None:
     """Append the neighbours of `sources` (whose facts are known), theirs, and so on, until there are no more."""
     known = {source.name for source in sources}
+    find = functools.cache(functools.partial(_find, functools.cache(functools.partial(_names, str(root)))))
     latest: Sequence[Source] = sources
     while latest:
         found: dict[str, Source] = {}
         for source in latest:
-            for file in _imported(source, root):
-                name = file.relative_to(root).as_posix()
+            for name in _imported(source, find):
                 if name not in known and not SKIPPED.intersection(name.split("/")):
                     known.add(name)
-                    found[name] = Source(file, name, neighbour=True)
+                    found[name] = Source(root / name, name, neighbour=True)
         latest = [found[name] for name in sorted(found)]
         digests(latest)
         collect(latest, cache, workers, progress, whole=False)
         sources.extend(latest)
 
 
-def _imported(source: Source, root: Path) -> Iterator[Path]:
-    """Files below `root` that the imports of a source may mean, looked for as Python would from each folder above."""
+def _imported(source: Source, find: Callable[[str, str], list[str]]) -> Iterator[str]:
+    """Files that the imports of a source may mean, looked for as Python would from each folder above."""
     if not source.facts:
         return
-    folder = (root / source.name).parent
-    above = [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
+    above = [source.name.rpartition("/")[0]]
+    while above[-1]:
+        above.append(above[-1].rpartition("/")[0])
     for _, module, name, level in marshal.loads(source.facts)[0]:
-        bases = above[level - 1 : level] if level else [*above, root / "src"]
-        parts = module.split(".") if module else []
-        for base in bases:
-            for path in (base.joinpath(*parts), base.joinpath(*parts, name or "")):
-                for file in (path.with_suffix(".py"), path / "__init__.py"):
-                    if path != base and path.name and file.is_file():
-                        yield file
+        for base in above[level - 1 : level] if level else (*above, "src"):
+            yield from find(base, module or "")
+            if name:
+                yield from find(base, f"{module}.{name}" if module else name)
+
+
+def _find(names: Callable[[str], frozenset[str]], base: str, module: str) -> list[str]:
+    """The file or package that a dotted name means below the folder `base`; paths are relative to the root."""
+    folder, _, last = module.rpartition(".")
+    for part in folder.split(".") if folder else ():
+        if part not in names(base):
+            return []
+        base = f"{base}/{part}" if base else part
+    inside = f"{base}/" if base else ""
+    if not last:
+        return [f"{inside}__init__.py"] if "__init__.py" in names(base) else []
+    found = [f"{inside}{last}.py"] if f"{last}.py" in names(base) else []
+    if last in names(base) and "__init__.py" in names(f"{inside}{last}"):
+        found.append(f"{inside}{last}/__init__.py")
+    return found
+
+
+def _names(root: str, folder: str) -> frozenset[str]:
+    """The names in a folder; none where it is no folder."""
+    try:
+        return frozenset(path.name for path in Path(root, folder).iterdir())
+    except OSError:
+        return frozenset()
