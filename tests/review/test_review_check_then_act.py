@@ -100,6 +100,9 @@ LOUD = {
 }
 
 QUIET = {
+    "the row made is not the one looked for": (
+        "user = session.query(User).filter_by(nick=email).first()\nif user is None:\n    session.add(User(email=email))"
+    ),
     "row lock": f"account = session.get(Account, key, with_for_update=True)\n{GUARD}{SPEND}",
     "row lock in a helper": f"account = load_locked(session, key)\n{GUARD}{SPEND}",
     "row lock, both in helpers": "take(load_locked(session, key), amount)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mainstay.architect.effects import (
@@ -301,7 +301,7 @@ class _Walk:
     def verdict(self, origin: Origin, do: Do, sets: set[str]) -> Verdict | None:
         traits = do.traits
         if "insert" in traits:
-            return self.insert(origin, do)
+            return self.insert(origin, sets)
         looked = {origin.field} if origin.field else {t[6:] for t in origin.traits if t.startswith("reads:")}
         conditions = {t[6:] for t in traits if t.startswith("where:")}
         if looked & conditions or sets & conditions:
@@ -321,7 +321,7 @@ class _Walk:
             return Verdict.POSSIBLE
         return Verdict.POSSIBLE if sets and origin.field else None
 
-    def insert(self, origin: Origin, do: Do) -> Verdict | None:
+    def insert(self, origin: Origin, sets: set[str]) -> Verdict | None:
         """A row made because none was there: wrong unless a constraint decides in the end."""
         if any(names & _EXPECTED for names in self.handles):
             return None
@@ -330,6 +330,8 @@ class _Walk:
         asked = {t[6:] for t in origin.traits if t.startswith("where:")}
         if "identity" in origin.traits or not origin.traits & {"one", "presence"} or not asked:
             return Verdict.POSSIBLE if "presence" in origin.traits else None
+        if sets and "*" not in sets and not _bare(sets) & _bare(asked):
+            return Verdict.POSSIBLE  # the row that is made is not the one that was looked for
         klass = [
             c.id
             for c in self.analysis.program._by_class_name().get(origin.target, ())
@@ -338,9 +340,7 @@ class _Walk:
         if not klass:
             return Verdict.POSSIBLE
         for columns in self.analysis.program.unique_columns(klass[0]):
-            if columns & asked or {c.removesuffix("_id") for c in columns} & {
-                a.removesuffix("_id") for a in asked
-            }:
+            if _bare(columns) & _bare(asked):
                 return Verdict.POSSIBLE  # the constraint keeps the data right; the loser gets an error
         return Verdict.LIKELY
 
@@ -418,3 +418,8 @@ class _Walk:
             yield Match(
                 verdict, message, calls[0][1] if calls else written, path, name, function=self.function.id
             )
+
+
+def _bare(columns: Iterable[str]) -> set[str]:
+    """Columns by the name of what they point at: a key may be asked for as ``owner`` and as ``owner_id``."""
+    return {column.removesuffix("_id") for column in columns}
