@@ -101,7 +101,8 @@ LOUD = {
 
 QUIET = {
     "the row made is not the one looked for": (
-        "user = session.query(User).filter_by(nick=email).first()\nif user is None:\n    session.add(User(email=email))"
+        "user = session.query(User).filter_by(nick=email).first()\n"
+        "if user is None:\n    session.execute(insert(User).values(email=email))"
     ),
     "row lock": f"account = session.get(Account, key, with_for_update=True)\n{GUARD}{SPEND}",
     "row lock in a helper": f"account = load_locked(session, key)\n{GUARD}{SPEND}",
