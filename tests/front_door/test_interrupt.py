@@ -39,7 +39,9 @@ def abandoned(url: str) -> list[str]:
     """The laboratory's databases on the server whose laboratory is not there any more."""
     with psycopg.connect(url) as connection:
         names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
-        living = " ".join(name for (name,) in connection.execute("SELECT application_name FROM pg_stat_activity"))
+        living = " ".join(
+            name for (name,) in connection.execute("SELECT application_name FROM pg_stat_activity")
+        )
     return [name for name in names if name.startswith("mainstay_lab_") and name.split("_")[2] not in living]
 
 
