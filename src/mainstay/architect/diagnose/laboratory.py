@@ -154,9 +154,9 @@ class Laboratory:
 
     def starting_state(self) -> dict[str, Any]:
         """`Witness.starting_state` of this laboratory."""
-        return fingerprint(self.start, self._clock_columns())
+        return fingerprint(self.start, self.clock_columns())
 
-    def _clock_columns(self) -> dict[str, set[str]]:
+    def clock_columns(self) -> dict[str, set[str]]:
         """Columns that the database fills with clocks or random values: different each time it is set up."""
         return {
             table.name: {

@@ -536,17 +536,21 @@ async def rerun(lab: Laboratory, witness: Witness) -> Replay:
     except Undecided as reason:
         raise MainstayError(f"the witness cannot be judged again: {reason}") from None
     story = tell(race, plan, run, observed, broken)
-    then = witness.observed
-    same = then is not None and (story.observed.replies, story.observed.outside, _rows(story.observed)) == (
-        then.replies,
-        then.outside,
-        _rows(then),
+    now, then, clocks = story.observed, witness.observed, lab.clock_columns()
+    same = then is not None and (
+        (now.replies, now.outside, _rows(now, clocks)) == (then.replies, then.outside, _rows(then, clocks))
     )
     return Replay(True, same, story.argument)
 
 
-def _rows(outcome: Outcome) -> dict[str, list[str]]:
+def _rows(outcome: Outcome, clocks: dict[str, set[str]]) -> dict[str, list[str]]:
+    """The rows of an outcome less its clocks: the set-up, done anew, wrote other times than when it was witnessed."""
     return {
-        table: sorted(json.dumps(row, sort_keys=True) for row in rows)
+        table: sorted(
+            json.dumps(
+                {key: value for key, value in row.items() if key not in clocks.get(table, ())}, sort_keys=True
+            )
+            for row in rows
+        )
         for table, rows in outcome.tables.items()
     }
