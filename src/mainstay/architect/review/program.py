@@ -14,7 +14,7 @@ Types of values are small tuples, so that they can be compared and kept in sets:
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,6 +149,9 @@ class Module:
 
 class Program:
     """Everything that review knows about a tree of source files."""
+
+    evaluate_at: Callable[[Module, Facts, Facts], Type]
+    """Type of an expression at the top level of a module (with its annotation); set by `Evaluation`."""
 
     def __init__(self, libraries: Libraries) -> None:
         self.libraries = libraries
@@ -366,10 +369,6 @@ class Program:
         if not level:
             known = self.resolve_module(submodule, module)
         return ("mod", known) if known else ("ext", submodule)
-
-    def evaluate_at(self, module: Module, value: Facts, annotation: Facts) -> Type:
-        """Type of an expression at the top level of a module; set by `Evaluation` to avoid a circle."""
-        raise NotImplementedError
 
     # --------------------------------------------------------------------------------------- classes
 

@@ -27,7 +27,7 @@ class Evaluation:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.depth = 0
-        program.evaluate_at = self.evaluate_at  # type: ignore[method-assign]
+        program.evaluate_at = self.evaluate_at
         self.expressions = EXPRESSIONS
         self.statements = STATEMENTS
         self.lambdas: list[tuple[Facts, dict[str, Value], Frame]] = []
