@@ -7,8 +7,10 @@ from mainstay.patterns.conditional_update import update_one, update_where
 from mainstay.patterns.database import Database
 from mainstay.patterns.errors import (
     BadCursor,
+    BadETag,
     BadLimit,
     CommitUnknown,
+    ConcurrentUse,
     ConditionFailed,
     LockNotAvailable,
     Misuse,
@@ -16,8 +18,11 @@ from mainstay.patterns.errors import (
     NotFound,
     OutsideCallInTransaction,
     PatternError,
+    ReplyInTransaction,
+    StaleWrite,
     TransactionAborted,
     TransactionOver,
+    VersionRequired,
 )
 from mainstay.patterns.guards import refuse_in_transaction
 from mainstay.patterns.http_client import HttpClient
@@ -25,11 +30,14 @@ from mainstay.patterns.keyset_pagination import Page
 from mainstay.patterns.repository import Repository
 from mainstay.patterns.serialization_retry import sqlstate
 from mainstay.patterns.transaction import Transaction
+from mainstay.patterns.version_column import etag, if_match
 
 __all__ = [
     "BadCursor",
+    "BadETag",
     "BadLimit",
     "CommitUnknown",
+    "ConcurrentUse",
     "ConditionFailed",
     "Database",
     "HttpClient",
@@ -40,10 +48,15 @@ __all__ = [
     "OutsideCallInTransaction",
     "Page",
     "PatternError",
+    "ReplyInTransaction",
     "Repository",
+    "StaleWrite",
     "Transaction",
     "TransactionAborted",
     "TransactionOver",
+    "VersionRequired",
+    "etag",
+    "if_match",
     "refuse_in_transaction",
     "sqlstate",
     "update_one",

@@ -14,10 +14,9 @@ from sqlalchemy import URL, Connection, ExceptionContext, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from mainstay.patterns.errors import NestedTransaction
 from mainstay.patterns.guards import enter, leave, open_scope
 from mainstay.patterns.serialization_retry import run_again, sqlstate
-from mainstay.patterns.transaction import FAILED, Hook, Transaction, run_hooks
+from mainstay.patterns.transaction import FAILED, Hook, Transaction, run_hooks, stale_writes_named
 
 T = TypeVar("T")
 
@@ -74,6 +73,7 @@ class Database:
         _limit("connect_timeout", connect_timeout)
         if "isolation_level" in options:
             raise ValueError("name the isolation level by isolation=…")
+        self._isolation = isolation
         address = _with_driver(url)
         patience = (
             {"timeout": connect_timeout}
@@ -106,40 +106,42 @@ class Database:
 
         Arguments replace those of the database for this transaction; units are seconds.
 
+        Inside an open transaction of the same database and the same task it is a part of that one: a
+        savepoint, which an error undoes alone. It yields the same `Transaction`, for there is one session; its
+        after-commit hooks wait for the outermost COMMIT, and limits that are given hold until its end.
+
         Raises:
-            NestedTransaction: a transaction of this database is open here already.
+            NestedTransaction: a transaction of this database is open here already, and belongs to another
+                task, or has another isolation level than the one that is asked for.
             TransactionAborted: at the end, a statement had failed and its error had been swallowed.
-            TransactionOver: at the end, the block had ended the transaction itself.
+            ConcurrentUse: at the end, another task was in the middle of a statement of this transaction.
+            StaleWrite: at the end, a row to be written was changed or deleted by someone else since it was read.
             CommitUnknown: at the end, the connection broke during COMMIT.
             ValueError: a limit is not positive, or there is no such isolation level.
             sqlalchemy.exc.TimeoutError: at the first statement, no connection became free in time.
             sqlalchemy.exc.DBAPIError: what the database refuses, at a statement or at the end.
         """
-        if open_scope(self) is not None:
-            raise NestedTransaction(
-                "a transaction of this database is open here already, and a second one would neither see its"
-                " writes nor commit with it; pass tx on, or use tx.savepoint() for a part that may fail"
-            )
         given = {
             "statement_timeout": statement_timeout,
             "lock_timeout": lock_timeout,
             "idle_in_transaction_timeout": idle_in_transaction_timeout,
         }
-        limits = self._limits | {
-            name: _limit(name, value) for name, value in given.items() if value is not None
-        }
-        engine = (
-            self.engine
-            if isolation is None
-            else self.engine.execution_options(isolation_level=_level(isolation))
-        )
+        limits = {name: _limit(name, value) for name, value in given.items() if value is not None}
+        level = None if isolation is None else _level(isolation)
+        around = open_scope(self)
+        if around is not None:
+            async with around.transaction._nested(level, limits) as tx:
+                yield tx
+            return
+        engine = self.engine if level is None else self.engine.execution_options(isolation_level=level)
         hooks: list[Hook] = []
-        tx = Transaction(engine, limits)
-        scope = enter(self)
+        tx = Transaction(engine, self._limits | limits, level or self._isolation)
+        scope = enter(self, tx)
         try:
             try:
-                yield tx
-                hooks = await tx._commit()
+                with stale_writes_named():
+                    yield tx
+                    hooks = await tx._commit()
             except BaseException:
                 hooks = await tx._rollback()
                 raise
@@ -155,6 +157,9 @@ class Database:
         *,
         attempts: int = 5,
         isolation: Isolation | None = None,
+        statement_timeout: float | None = None,
+        lock_timeout: float | None = None,
+        idle_in_transaction_timeout: float | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
     ) -> T:
@@ -174,9 +179,16 @@ class Database:
         """
 
         async def attempt() -> T:
-            async with self.transaction(isolation=isolation) as tx:
+            async with self.transaction(
+                isolation=isolation,
+                statement_timeout=statement_timeout,
+                lock_timeout=lock_timeout,
+                idle_in_transaction_timeout=idle_in_transaction_timeout,
+            ) as tx:
                 return await work(tx)
 
+        if attempts > 1 and open_scope(self) is not None:
+            attempts = 1
         return await run_again(attempt, attempts=attempts, sleep=sleep, random=random)
 
     async def close(self) -> None:
@@ -225,8 +237,9 @@ def _limit(name: str, seconds: float) -> str:
 
 def _failed(context: ExceptionContext) -> None:
     if context.connection is not None and not context.is_disconnect and sqlstate(context.original_exception):
-        context.connection.info[FAILED] = True
+        context.connection.info.setdefault(FAILED, context.original_exception)
 
 
 def _healthy(connection: Connection, *_: object) -> None:
-    connection.info.pop(FAILED, None)
+    if not connection.invalidated:
+        connection.info.pop(FAILED, None)

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from mainstay.patterns.errors import OutsideCallInTransaction
 
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """One open transaction: of which database, and the transaction around it (of another database)."""
+    """One open transaction: of which database, and the scope around it (of another database)."""
 
     database: object
+    transaction: Any
     outer: Scope | None
     open: bool = True
 
@@ -26,9 +28,9 @@ class Scope:
 _innermost: ContextVar[Scope | None] = ContextVar("mainstay_transaction", default=None)
 
 
-def enter(database: object) -> Scope:
+def enter(database: object, transaction: Any) -> Scope:
     """Mark the beginning of a transaction in this context."""
-    scope = Scope(database, open_scope())
+    scope = Scope(database, transaction, open_scope())
     _innermost.set(scope)
     return scope
 
@@ -51,6 +53,9 @@ def open_scope(database: object = None) -> Scope | None:
 
 def refuse_in_transaction(what: str) -> None:
     """Call this before anything slow or irrevocable that leaves the process. `HttpClient` does.
+
+    It works in plain functions and in threads that were started by `asyncio.to_thread` as well, so that a
+    synchronous client can call it too: ``httpx.Client(event_hooks={"request": [hook]})``.
 
     Raises:
         OutsideCallInTransaction: a transaction is open in this task, or in the one it was started from.

@@ -7,7 +7,7 @@ import random as _random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from mainstay.patterns.errors import CommitUnknown
 
 T = TypeVar("T")
 
@@ -30,8 +30,17 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def lost_a_race(error: BaseException) -> bool:
-    """Whether PostgreSQL rolled the transaction back only because of another one: the same again may succeed."""
-    return isinstance(error, DBAPIError) and sqlstate(error) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED)
+    """Whether PostgreSQL rolled the transaction back only because of another one: the same again may succeed.
+
+    An error raised ``from`` such a one counts as well, so that a service may give it a name of its own; so does
+    `TransactionAborted` where it was swallowed. `CommitUnknown` never does, for it may have happened.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, CommitUnknown):
+        if sqlstate(cause) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 async def run_again(
@@ -61,7 +70,7 @@ async def run_again(
     for _ in range(attempts - 1):
         try:
             return await attempt()
-        except DBAPIError as error:
+        except Exception as error:
             if not lost_a_race(error):
                 raise
         # Outside the handler, so that the failed attempt's transaction is not kept alive by its traceback.

@@ -6,17 +6,25 @@ import asyncio
 import hashlib
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 
-from sqlalchemy import Connection, Executable, Result, ScalarResult, event, func, select
+from sqlalchemy import Executable, Result, ScalarResult, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.interfaces import ORMOption
 
-from mainstay.patterns.errors import CommitUnknown, TransactionAborted, TransactionOver
+from mainstay.patterns.errors import (
+    CommitUnknown,
+    ConcurrentUse,
+    NestedTransaction,
+    StaleWrite,
+    TransactionAborted,
+    TransactionOver,
+)
 from mainstay.patterns.serialization_retry import sqlstate
+from mainstay.patterns.session import Limits, open_session, set_limits
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.selectable import TypedReturnsRows
@@ -28,31 +36,8 @@ Hook = Callable[[], Awaitable[object] | object]
 
 log = logging.getLogger("mainstay.patterns")
 
-# One statement, so that the limits cost one round trip; `true` makes them end with the transaction, which
-# also holds behind a connection pooler such as PgBouncer. Written out, which costs less than parameters; the
-# values are made by `Database` alone.
-_SET_LIMITS = (
-    "SELECT set_config('statement_timeout', '{statement_timeout}', true),"
-    " set_config('lock_timeout', '{lock_timeout}', true),"
-    " set_config('idle_in_transaction_session_timeout', '{idle_in_transaction_timeout}', true)"
-)
-
 FAILED = "mainstay_failed"
-"""Key in `Connection.info`: a statement failed in this transaction and nothing has healed it."""
-
-
-class _LimitedSession(Session):
-    """A session that sets the time limits as its transaction begins: lazily, at its first statement."""
-
-    limits: dict[str, str]
-    root: Connection | None = None
-
-
-@event.listens_for(_LimitedSession, "after_begin")
-def _set_limits(session: _LimitedSession, transaction: SessionTransaction, connection: Connection) -> None:
-    if not transaction.nested:
-        session.root = connection
-        connection.exec_driver_sql(_SET_LIMITS.format_map(session.limits))
+"""Key in `Connection.info`: the error of a statement of this transaction that nothing has healed."""
 
 
 class Transaction:
@@ -62,18 +47,11 @@ class Transaction:
     Methods that are as in SQLAlchemy's `AsyncSession` say so in their docstring and no more.
     """
 
-    def __init__(self, engine: AsyncEngine, limits: dict[str, str]) -> None:
-        self._session = AsyncSession(
-            engine,
-            sync_session_class=_LimitedSession,
-            expire_on_commit=False,
-            # With these two, a session that has ended stays ended instead of beginning again without limits.
-            autobegin=False,
-            close_resets_only=False,
-        )
-        self._sync: _LimitedSession = self._session.sync_session  # type: ignore[assignment]
-        self._sync.limits = limits
-        self._sync.begin()
+    def __init__(self, engine: AsyncEngine, limits: Limits, isolation: str | None) -> None:
+        self._session, self._sync = open_session(engine, limits)
+        self._limits = limits
+        self._isolation = isolation
+        self._owner = asyncio.current_task()
         self._open = True
         self._committing = False
         self._on_commit: list[Hook] = []
@@ -81,7 +59,7 @@ class Transaction:
 
     @property
     def session(self) -> AsyncSession:
-        """The session beneath. Leave its `commit`, `rollback` and `close` to the block.
+        """The session beneath. Its `commit`, `rollback` and `close` are refused: they belong to the block.
 
         Raises:
             TransactionOver: the block has ended.
@@ -141,8 +119,13 @@ class Transaction:
         await self.session.delete(instance)
 
     async def flush(self) -> None:
-        """`AsyncSession.flush`."""
-        await self.session.flush()
+        """`AsyncSession.flush`.
+
+        Raises:
+            StaleWrite: a row to be written was changed or deleted by someone else since it was read.
+        """
+        with stale_writes_named():
+            await self.session.flush()
 
     async def refresh(self, instance: object, attribute_names: Iterable[str] | None = None) -> None:
         """`AsyncSession.refresh`."""
@@ -155,16 +138,50 @@ class Transaction:
         """A part that may fail: an error that leaves the block undoes what the block did, and no more.
 
         After-commit hooks that the block registered are dropped with it; its after-rollback hooks will run.
+        `Database.transaction` inside an open transaction is the same.
+
+        Raises:
+            NestedTransaction: the transaction belongs to another task.
+            TransactionAborted: at the end, a statement of the block had failed and its error had been swallowed.
+            StaleWrite: at the end, as `flush`.
         """
-        kept, undone = len(self._on_commit), len(self._on_rollback)
+        async with self._part(self._limits):
+            yield
+
+    @asynccontextmanager
+    async def _nested(self, isolation: str | None, limits: Limits) -> AsyncIterator[Transaction]:
+        """A transaction asked for inside this one: a savepoint, with the limits that are given for it."""
+        if isolation is not None and isolation != self._isolation:
+            raise NestedTransaction(
+                f"isolation {isolation} was asked for inside an open transaction, and the level is that of the"
+                " whole; begin the outermost transaction with it"
+            )
+        async with self._part(self._limits | limits):
+            yield self
+
+    @asynccontextmanager
+    async def _part(self, limits: Limits) -> AsyncIterator[None]:
+        session = self.session
+        self._must_be_mine()
+        kept, undone, around = len(self._on_commit), len(self._on_rollback), self._limits
         try:
-            async with self.session.begin_nested():
-                yield
+            with stale_writes_named():
+                async with session.begin_nested():
+                    if limits != around:
+                        await session.execute(text(set_limits(limits)))
+                        self._limits = limits
+                    yield
+                    self._must_be_whole()
+                    if limits != around:
+                        await session.flush()  # still within the limits of the part
+                        await session.execute(text(set_limits(around)))
         except BaseException:
             del self._on_commit[kept:]
-            # The savepoint's work is undone whatever becomes of the rest, so its hooks may run either way.
+            # The part is undone whatever becomes of the rest, so its hooks may run either way.
             self._on_commit.extend(self._on_rollback[undone:])
             raise
+        finally:
+            self._limits = around  # where the part was undone, PostgreSQL has undone its limits too
 
     async def advisory_lock(self, key: str | int, *, wait: bool = True) -> bool:
         """Hold the lock named `key` until the transaction ends; whether it was got.
@@ -206,21 +223,49 @@ class Transaction:
     def _must_be_open(self) -> None:
         _ = self.session
 
+    def _must_be_mine(self) -> None:
+        """Only the task that began the transaction may divide it: savepoints lie one inside the other."""
+        task = asyncio.current_task()
+        if self._owner is not task:
+            if self._owner is not None and not self._owner.done():
+                raise NestedTransaction(
+                    "the transaction that is open here belongs to another task, which cannot share it: its"
+                    " session does one thing at a time; do this part in that task (asyncio.timeout instead of"
+                    " wait_for), or start the task after the block, or with context=contextvars.Context()"
+                )
+            # Set up in a task that has ended, as fixtures and dependencies are: whoever goes on has it now.
+            self._owner = task
+
+    def _must_be_whole(self) -> None:
+        root = self._sync.root
+        if root is not None and root.invalidated:
+            raise TransactionAborted(
+                "the connection was lost in the middle of this transaction (a cancelled statement loses it too) and"
+                " the error was swallowed; nothing of it can be committed, so let the error leave the block"
+            )
+        failed = None if root is None else root.info.get(FAILED)
+        if failed is not None or not self._sync.is_active:
+            raise TransactionAborted(
+                "a statement of this transaction failed and its error was swallowed, so nothing of it can be"
+                " committed; put work that may fail into tx.savepoint()"
+            ) from failed
+
     # ------------------------------------------------------------------- its end, called by Database only
 
     async def _commit(self) -> list[Hook]:
         """Commit; the hooks to run then. Where it is unknown what became of it, that is no hook."""
+        if self._session.user is not None:
+            raise ConcurrentUse(
+                "the block is at its end, and another task is still in the middle of a statement of its"
+                " transaction, so nothing is committed; await what the block has started"
+            )
         if not self._session.in_transaction():
             raise TransactionOver(
                 "the block ended its transaction itself; leave that to the end of the block"
             )
+        self._must_be_whole()
         await self._session.flush()
-        if self._sync.root is not None and self._sync.root.info.get(FAILED):
-            raise TransactionAborted(
-                "a statement of this transaction failed and its error was swallowed, so nothing of it can be"
-                " committed; put work that may fail into tx.savepoint()"
-            )
-        self._committing = True
+        self._committing = self._sync.ending = True
         try:
             await self._session.commit()
         except Exception as error:
@@ -236,17 +281,40 @@ class Transaction:
     async def _rollback(self) -> list[Hook]:
         """Roll back; the hooks to run then. Never raises, so that the error that led here is the one seen."""
         self._open = False
+        self._sync.ending = True
         try:
+            await self._session.settled()
+            self._forget_failure()
             await self._session.rollback()
         except Exception:
             # The server rolls back by itself once it notices that the connection is gone.
             log.warning("rollback failed; the connection is given up", exc_info=True)
         return [] if self._committing else self._on_rollback
 
+    def _forget_failure(self) -> None:
+        """Not to keep the frames of an error alive as long as a connection waits in the pool."""
+        root = self._sync.root
+        if root is not None and not root.closed and not root.invalidated:
+            root.info.pop(FAILED, None)
+
     async def _close(self) -> None:
         self._open = False
+        self._sync.ending = True
         # Shielded: a task cancelled a second time must still give its connection back.
-        await asyncio.shield(self._session.close())
+        await asyncio.shield(self._give_back())
+
+    async def _give_back(self) -> None:
+        await self._session.settled()
+        await self._session.close()
+
+
+@contextmanager
+def stale_writes_named() -> Iterator[None]:
+    """SQLAlchemy's `StaleDataError` as `StaleWrite`."""
+    try:
+        yield
+    except StaleDataError as error:
+        raise StaleWrite from error
 
 
 async def run_hooks(hooks: Iterable[Hook]) -> None:
