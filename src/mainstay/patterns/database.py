@@ -8,7 +8,7 @@ import random as _random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 from sqlalchemy import URL, Connection, ExceptionContext, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -17,6 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from mainstay.patterns.guards import enter, leave, open_scope
 from mainstay.patterns.serialization_retry import run_again, sqlstate
 from mainstay.patterns.transaction import FAILED, Hook, Transaction, run_hooks, stale_writes_named
+
+if TYPE_CHECKING:
+    from mainstay.patterns.messages import Messages
 
 T = TypeVar("T")
 
@@ -45,6 +48,9 @@ class Database:
         ValueError: the URL is not one of PostgreSQL with psycopg or asyncpg, a limit is not positive, or there
             is no such isolation level.
     """
+
+    messages: Messages | None = None
+    """What `Messages(database)` made, for `Transaction.publish` and `enqueue`."""
 
     engine: AsyncEngine
     """SQLAlchemy's engine, for what needs no unit of work (`metadata.create_all`); it sets no time limits."""
@@ -135,7 +141,7 @@ class Database:
             return
         engine = self.engine if level is None else self.engine.execution_options(isolation_level=level)
         hooks: list[Hook] = []
-        tx = Transaction(engine, self._limits | limits, level or self._isolation)
+        tx = Transaction(engine, self._limits | limits, level or self._isolation, self.messages)
         scope = enter(self, tx)
         try:
             try:

@@ -18,6 +18,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 from mainstay.patterns.errors import (
     CommitUnknown,
     ConcurrentUse,
+    Misuse,
     NestedTransaction,
     StaleWrite,
     TransactionAborted,
@@ -28,6 +29,8 @@ from mainstay.patterns.session import Limits, open_session, set_limits
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.selectable import TypedReturnsRows
+
+    from mainstay.patterns.messages import Messages
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,10 +50,13 @@ class Transaction:
     Methods that are as in SQLAlchemy's `AsyncSession` say so in their docstring and no more.
     """
 
-    def __init__(self, engine: AsyncEngine, limits: Limits, isolation: str | None) -> None:
+    def __init__(
+        self, engine: AsyncEngine, limits: Limits, isolation: str | None, messages: Messages | None = None
+    ) -> None:
         self._session, self._sync = open_session(engine, limits)
         self._limits = limits
         self._isolation = isolation
+        self._messages = messages
         self._owner = asyncio.current_task()
         self._open = True
         self._committing = False
@@ -130,6 +136,28 @@ class Transaction:
     async def refresh(self, instance: object, attribute_names: Iterable[str] | None = None) -> None:
         """`AsyncSession.refresh`."""
         await self.session.refresh(instance, attribute_names)
+
+    # ----------------------------------------------------------------------------------------- messages
+
+    async def publish(self, *items: Any) -> list[int | None]:
+        """Publish events or messages: they exist if and when this transaction commits (`Messages.publish`).
+
+        Returns:
+            The id of each message, in order; None for one whose unique key is taken.
+        """
+        return await self._with_messages().publish(self, *items)
+
+    async def enqueue(self, job: Any, /, *args: Any, **kwargs: Any) -> int | None:
+        """Have `job` run with these arguments, if and when this transaction commits (`Messages.enqueue`)."""
+        id: int | None = await self._with_messages().enqueue(self, job, *args, **kwargs)
+        return id
+
+    def _with_messages(self) -> Messages:
+        if self._messages is None:
+            raise Misuse(
+                "this database has no messages yet; make them once, with messages = Messages(database)"
+            )
+        return self._messages
 
     # -------------------------------------------------------------------------------- beyond a session
 

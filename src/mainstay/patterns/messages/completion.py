@@ -1,0 +1,196 @@
+"""What became of attempts, written down in batches: as soon as the statement before has come back, and never later.
+
+Nothing is forgotten while the database is away: what could not be written is written when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mainstay.patterns.messages.driver import Link, is_lost
+from mainstay.patterns.messages.handler import Handler
+from mainstay.patterns.messages.message import Message, Unserializable
+from mainstay.patterns.messages.statements import load
+
+if TYPE_CHECKING:
+    from mainstay.patterns.messages.worker import Worker
+
+log = logging.getLogger("mainstay.messages")
+SQL = load(__package__)
+
+LONGEST_ERROR = 4000
+"""Characters kept of an error's message and of its traceback: the end, which names the place."""
+AT_ONCE = 1000
+"""Messages in one statement at most."""
+
+
+def failure(message: Message, error: BaseException | str, worker: str) -> str:
+    """The entry for the error history of a message, as JSON."""
+    entry: dict[str, Any] = {
+        "attempt": message.attempt,
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "worker": worker,
+    }
+    if isinstance(error, str):
+        entry["error"] = error
+    else:
+        try:
+            text = str(error)
+        except Exception:
+            text = "(its message cannot be shown)"
+        entry["error"] = f"{type(error).__name__}: {text}"[-LONGEST_ERROR:]
+        entry["traceback"] = "".join(traceback.format_exception(error))[-LONGEST_ERROR:]
+    # PostgreSQL stores neither NUL nor half a surrogate pair.
+    return json.dumps(entry).replace("\\u0000", "\\ufffd").replace("\\ud", "\\\\ud")
+
+
+def as_json(result: Any) -> str:
+    """A result as JSON.
+
+    Raises:
+        Unserializable: it is none.
+    """
+    try:
+        text = json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Unserializable(f"the result of a handler must be JSON: {error}") from error
+    if "\\u0000" in text:
+        raise Unserializable("the result of a handler holds the character NUL, which PostgreSQL cannot store")
+    return text
+
+
+class Completion:
+    """What is to be written down, by the statement that does it: rows of values beside id and lease."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.link = Link(worker.database, "completes")
+        self._due: dict[str, list[tuple[Message, tuple[Any, ...]]]] = {}
+        self.due = 0
+        """Messages that are still to be written down."""
+        self._news = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def succeed(self, message: Message, handler: Handler, result: Any) -> None:
+        """It is done.
+
+        Raises:
+            Unserializable: the result is to be kept and is no JSON.
+        """
+        if handler.keep or message.unique_held:
+            self._add("complete_and_keep", message, as_json(result), handler.keep)
+        else:
+            self._add("complete", message)
+
+    def fail(self, message: Message, error: str, delay: float | None) -> None:
+        """The attempt failed; the next one follows in `delay` seconds, or (None) never."""
+        self._add("fail", message, error, delay)
+
+    def end(self, message: Message, state: str) -> None:
+        """It is ``cancelled`` or ``expired``."""
+        self._add("end_running", message, state)
+
+    def hand_back(self, message: Message) -> None:
+        """It has not been begun, or was interrupted by this worker's own end."""
+        self._add("hand_back", message)
+
+    def success(self, message: Message, handler: Handler, result: Any) -> tuple[str, dict[str, Any]]:
+        """The statement that completes one message, and its values, for the handler's own transaction."""
+        values: dict[str, Any] = {"ids": [message.id], "leases": [message.lease]}
+        if handler.keep or message.unique_held:
+            return "complete_and_keep", values | {"results": [as_json(result)], "keeps": [handler.keep]}
+        return "complete", values
+
+    def forget(self) -> None:
+        """Others have taken over: nothing of it may be written."""
+        self._due.clear()
+        self.due = 0
+
+    async def flushed(self) -> None:
+        """Wait until everything has been written."""
+        await self._quiet.wait()
+
+    def _add(self, name: str, message: Message, *values: Any) -> None:
+        self._due.setdefault(name, []).append((message, values))
+        self.due += 1
+        self._news.set()
+        self._quiet.clear()
+
+    async def step(self) -> None:
+        """Write down all there is."""
+        await self._news.wait()
+        self._news.clear()
+        while self._due:
+            name = next(iter(self._due))
+            batch = self._due.pop(name)
+            if len(batch) > AT_ONCE:
+                self._due[name] = batch[AT_ONCE:]
+                batch = batch[:AT_ONCE]
+            try:
+                await self._write(name, batch)
+            except BaseException:
+                self._due[name] = batch + self._due.get(name, [])
+                self._news.set()
+                raise
+            self.due -= len(batch)
+            self._worker.room()
+        self._quiet.set()
+
+    async def _write(self, name: str, batch: Sequence[tuple[Message, tuple[Any, ...]]]) -> None:
+        worker = self._worker
+        values: dict[str, Any] = {
+            "worker": worker.id,
+            "ids": [message.id for message, _ in batch],
+            "leases": [message.lease for message, _ in batch],
+        }
+        match name:
+            case "complete_and_keep":
+                values |= {"results": [more[0] for _, more in batch], "keeps": [more[1] for _, more in batch]}
+            case "fail":
+                values |= {"errors": [more[0] for _, more in batch], "delays": [more[1] for _, more in batch]}
+            case "end_running":
+                values |= {"states": [more[0] for _, more in batch], "keep": worker.keep_ended}
+        try:
+            rows = await self.link.fetch(SQL[name], **values)
+        except Exception as error:
+            if is_lost(error) or getattr(error, "sqlstate", None) is None:
+                raise
+            if not str(getattr(error, "sqlstate", "")).startswith("22") or name == "hand_back":
+                raise
+            await self._one_by_one(name, batch, error)
+            return
+        if len(rows) != len(batch):
+            written = {row[0] for row in rows}
+            for message, _ in batch:
+                if message.id not in written:
+                    log.warning(
+                        "%r: its lease has gone to another worker; this attempt does not count", message
+                    )
+        # What was blocked behind these, or did not fit into their queue, may go on.
+        freed = {
+            message.queue
+            for message, _ in batch
+            if message.key is not None or message.queue in worker.upkeep.limited
+        }
+        if freed:
+            worker.feed(freed)
+
+    async def _one_by_one(
+        self, name: str, batch: Sequence[tuple[Message, tuple[Any, ...]]], error: Exception
+    ) -> None:
+        """Something in the batch cannot be stored (SQLSTATE class 22): find it, and let it fail alone."""
+        if len(batch) > 1:
+            for one in batch:
+                await self._write(name, [one])
+            return
+        message = batch[0][0]
+        log.error("%r: what became of it cannot be stored: %s", message, error)
+        text = f"what became of it could not be stored: {type(error).__name__}"
+        await self._write("fail", [(message, (failure(message, text, self._worker.name), None))])

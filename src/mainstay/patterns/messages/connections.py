@@ -1,0 +1,86 @@
+"""Run a named statement on whatever connection the user's transaction lives on.
+
+Nothing here begins or ends a transaction: the statement joins the one that is open, or the one that the session or
+driver begins with it. Types are told by their module, so that no driver is imported that the user does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import async_scoped_session as AsyncScopedSession
+from sqlalchemy.orm import Session, scoped_session
+
+from mainstay.patterns.messages.statements import Statement
+from mainstay.patterns.transaction import Transaction
+
+Row = Sequence[Any]
+
+
+async def fetch(connection: Any, statement: Statement, values: Mapping[str, Any]) -> Sequence[Row]:
+    """Run `statement` and return its rows.
+
+    Args:
+        connection: a `Transaction`, `AsyncSession`, `AsyncConnection`, `psycopg.AsyncConnection` or asyncpg connection.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(connection, Transaction):
+        connection = connection.session
+    if isinstance(connection, AsyncSession | AsyncScopedSession):
+        connection = await connection.connection()
+    if isinstance(connection, AsyncConnection):
+        return await connection.run_sync(_fetch_sqlalchemy, statement, values)
+    match _library(connection):
+        case "asyncpg":
+            rows: Sequence[Row] = await connection.fetch(statement.numbered, *statement.ordered(values))
+            return rows
+        case "psycopg" if hasattr(connection, "__aenter__"):
+            cursor = await connection.execute(statement.named, values)
+            return (await cursor.fetchall()) if cursor.description else ()
+    raise TypeError(
+        f"a {type(connection).__qualname__} is no open transaction that messages can join with await; pass a"
+        " mainstay Transaction, AsyncSession, AsyncConnection, psycopg.AsyncConnection or asyncpg connection"
+        " (publish_sync takes the ones without await)"
+    )
+
+
+def fetch_sync(connection: Any, statement: Statement, values: Mapping[str, Any]) -> Sequence[Row]:
+    """As `fetch`, for a `Session`, `Connection`, `psycopg.Connection`, psycopg2 or Django connection."""
+    if isinstance(connection, Session | scoped_session):
+        connection = connection.connection()
+    if isinstance(connection, Connection):
+        return _fetch_sqlalchemy(connection, statement, values)
+    if _library(connection) in ("psycopg", "psycopg2", "django") and not hasattr(connection, "__aenter__"):
+        with connection.cursor() as cursor:
+            cursor.execute(statement.named, dict(values))
+            return list(cursor.fetchall()) if cursor.description else ()
+    raise TypeError(
+        f"a {type(connection).__qualname__} is no open transaction that messages can join; pass a Session,"
+        " Connection, psycopg.Connection or Django connection (publish takes the ones with await)"
+    )
+
+
+def _fetch_sqlalchemy(
+    connection: Connection, statement: Statement, values: Mapping[str, Any]
+) -> Sequence[Row]:
+    if connection.dialect.driver == "asyncpg":
+        result = connection.exec_driver_sql(statement.numbered, statement.ordered(values))
+    else:
+        result = connection.exec_driver_sql(statement.named, dict(values))
+    return result.fetchall() if result.returns_rows else ()
+
+
+def _library(connection: object) -> str:
+    """Which library a connection comes from: also of a subclass, a pool's proxy or Django's lazy wrapper."""
+    if hasattr(connection, "ensure_connection") and getattr(connection, "vendor", None) == "postgresql":
+        return "django"
+    for kind in type(connection).__mro__:
+        library = kind.__module__.partition(".")[0]
+        if library in ("asyncpg", "psycopg", "psycopg2"):
+            return library
+    return ""

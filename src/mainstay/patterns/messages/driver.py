@@ -1,0 +1,186 @@
+"""The worker's own connections: the driver beneath, without SQLAlchemy, because every statement counts here.
+
+Both drivers prepare what they run again and again. A connection is used by one statement at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+from mainstay.patterns.database import Database
+from mainstay.patterns.messages.statements import Statement
+
+Row = Sequence[Any]
+Notified = Callable[[str, str], None]
+
+
+# The table of messages is empty at one moment and has a million rows at the next, so its statistics are always
+# wrong. Every statement of the engine is written to go by index, row by row: leave the planner no other way.
+_PLANS = (
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off;"
+    " SET jit = off; SET plan_cache_mode = force_generic_plan;"
+)
+
+
+class Driver(Protocol):
+    """One connection. Statements run in autocommit, or in the block of `transaction`."""
+
+    async def fetch(self, statement: Statement, /, **values: Any) -> Sequence[Row]:
+        """Run one statement; its rows."""
+
+    async def run(self, sql: str) -> None:
+        """Run SQL without parameters, for settings."""
+
+    async def listen(self, channels: Sequence[str], notified: Notified) -> None:
+        """Call `notified(channel, payload)` for each notification; returns when the connection ends."""
+
+    async def close(self) -> None:
+        """Close the connection, broken or not."""
+
+
+async def connect(database: Database, name: str, *, settings: str = "") -> Driver:
+    """A connection beside the pool of `database`, as `name` in ``pg_stat_activity``.
+
+    Raises:
+        Exception: what the driver raises when it cannot connect; see `is_lost`.
+    """
+    pooled = await database.engine.raw_connection()
+    raw: Any = pooled.driver_connection
+    pooled.detach()  # it is ours now and does not count in the pool
+    driver: Driver
+    if type(raw).__module__.startswith("asyncpg"):
+        driver = _Asyncpg(raw)
+    else:
+        driver = _Psycopg(raw)
+        await raw.rollback()
+        await raw.set_autocommit(True)
+    await driver.run(
+        f"SELECT set_config('application_name', 'mainstay {name}', false);"
+        f" SET statement_timeout = '30s'; SET lock_timeout = '10s'; {_PLANS} {settings}"
+    )
+    return driver
+
+
+class Link:
+    """A connection that is made when it is needed, and made anew after any error on it."""
+
+    def __init__(self, database: Database, name: str, *, settings: str = "") -> None:
+        self._database = database
+        self._name = name
+        self._settings = settings
+        self._driver: Driver | None = None
+        self._connecting = asyncio.Lock()
+
+    async def driver(self) -> Driver:
+        """The connection, made if there is none."""
+        async with self._connecting:
+            if self._driver is None:
+                self._driver = await connect(self._database, self._name, settings=self._settings)
+            return self._driver
+
+    async def fetch(self, statement: Statement, /, **values: Any) -> Sequence[Row]:
+        """Run one statement; its rows."""
+        driver = self._driver or await self.driver()
+        try:
+            return await driver.fetch(statement, **values)
+        except BaseException:
+            # Also when cancelled: nobody knows what the server is still doing on it.
+            await self.drop(driver)
+            raise
+
+    async def run(self, sql: str) -> None:
+        """Run SQL without parameters."""
+        driver = self._driver or await self.driver()
+        try:
+            await driver.run(sql)
+        except BaseException:
+            await self.drop(driver)
+            raise
+
+    async def drop(self, driver: Driver | None = None) -> None:
+        """Close the connection, if it is this one (default: whichever it is)."""
+        current = self._driver
+        if current is not None and (driver is None or driver is current):
+            self._driver = None
+            await current.close()
+
+
+@asynccontextmanager
+async def transaction(link: Link) -> AsyncIterator[None]:
+    """Run the statements of the block in one transaction."""
+    await link.run("BEGIN")
+    try:
+        yield
+        await link.run("COMMIT")
+    except BaseException:
+        await link.drop()  # which rolls back
+        raise
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error means that the connection, not the statement, is at fault: another one may do."""
+    if isinstance(error, OSError | asyncio.TimeoutError):
+        return True
+    for kind in type(error).__mro__:
+        if kind.__name__ in ("InterfaceError", "ConnectionDoesNotExistError", "PostgresConnectionError"):
+            return True
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
+    if isinstance(state, str):
+        return state.startswith("08") or state in ("57P01", "57P02", "57P03", "53300", "25006")
+    return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
+
+
+class _Psycopg:
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._lock = asyncio.Lock()
+
+    async def fetch(self, statement: Statement, /, **values: Any) -> Sequence[Row]:
+        async with self._lock:
+            cursor = await self._raw.execute(statement.named, values, prepare=True)
+            rows: Sequence[Row] = (await cursor.fetchall()) if cursor.description else ()
+            return rows
+
+    async def run(self, sql: str) -> None:
+        async with self._lock:
+            await self._raw.execute(sql)
+
+    async def listen(self, channels: Sequence[str], notified: Notified) -> None:
+        for channel in channels:
+            await self.run(f"LISTEN {channel}")
+        async for notification in self._raw.notifies():
+            notified(notification.channel, notification.payload)
+
+    async def close(self) -> None:
+        with suppress(Exception):
+            await self._raw.close()
+
+
+class _Asyncpg:
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._lock = asyncio.Lock()
+
+    async def fetch(self, statement: Statement, /, **values: Any) -> Sequence[Row]:
+        async with self._lock:
+            rows: Sequence[Row] = await self._raw.fetch(statement.numbered, *statement.ordered(values))
+            return rows
+
+    async def run(self, sql: str) -> None:
+        async with self._lock:
+            await self._raw.execute(sql)
+
+    async def listen(self, channels: Sequence[str], notified: Notified) -> None:
+        ended = asyncio.Event()
+        self._raw.add_termination_listener(lambda _: ended.set())
+        for channel in channels:
+            await self._raw.add_listener(channel, lambda _, __, name, payload: notified(name, payload))
+        await ended.wait()
+
+    async def close(self) -> None:
+        with suppress(Exception):
+            await self._raw.close(timeout=2)
+        self._raw.terminate()

@@ -1,0 +1,2 @@
+-- Which installation this is.
+SELECT id::text FROM mainstay.installation

@@ -1,0 +1,519 @@
+"""A worker: leases due messages, runs their handlers, completes them; and stays right whatever dies.
+
+One event loop, four connections: one leases, one completes, one does the upkeep (`upkeep.py`), one listens.
+The heart is `_lease`: it is never asleep while there is room and a queue that may hold something ("hungry").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from mainstay.patterns.errors import Misuse
+from mainstay.patterns.messages import connections
+from mainstay.patterns.messages.completion import Completion, failure
+from mainstay.patterns.messages.driver import Link, transaction
+from mainstay.patterns.messages.handler import Handler
+from mainstay.patterns.messages.message import LeaseLost, Message
+from mainstay.patterns.messages.statements import load
+from mainstay.patterns.messages.upkeep import Upkeep
+from mainstay.patterns.schema import check
+
+if TYPE_CHECKING:
+    from mainstay.patterns.messages.engine import Engine
+    from mainstay.patterns.transaction import Transaction
+
+log = logging.getLogger("mainstay.messages")
+SQL = load(__package__)
+
+FIRST_POLL = 0.02
+"""Seconds after falling asleep until the first look; each further one follows after twice the time, up to `poll`.
+
+A publisher that looked for sleeping workers before this one fell asleep, and commits after, wakes nobody. By doubling,
+its message is found within about as much time as its transaction took."""
+QUEUES_AT_ONCE = 64
+"""How many queues one lease statement looks into."""
+
+
+class Running:
+    """An attempt under way."""
+
+    __slots__ = ("deadline", "handler", "message", "task", "why")
+
+    def __init__(self, message: Message, handler: Handler) -> None:
+        self.message = message
+        self.handler = handler
+        self.deadline = time.monotonic() + handler.timeout
+        self.task: asyncio.Task[None] | None = None
+        self.why = ""
+        """Why it was cancelled: ``timeout``, ``cancelled``, ``stopping`` or ``lost``."""
+
+    def cancel(self, why: str) -> None:
+        """End the attempt, if it has not been told so already."""
+        if not self.why and self.task is not None:
+            self.why = why
+            self.task.cancel()
+
+
+class Worker:
+    """Runs the handlers of `messages` until `stop` is called. Any number of workers may serve one database.
+
+    Args:
+        messages: what is handled, and the database.
+        queues: the queues to serve; default: those of all handlers.
+        concurrency: handlers that may be at work at once.
+        lease: seconds after its last sign of life until others may take over what this worker had leased.
+        poll: seconds between looks at a quiet table, behind the notifications.
+        grace: seconds that handlers may go on after `stop`; then they are cancelled and handed back.
+        keep_ended: seconds for which cancelled and expired messages are kept.
+        name: for people; default: host and process number.
+
+    Raises:
+        Misuse: there is no handler, or a queue that no handler publishes to was misspelt.
+    """
+
+    def __init__(
+        self,
+        messages: Engine,
+        *,
+        queues: Iterable[str] | None = None,
+        concurrency: int = 100,
+        lease: float = 30.0,
+        poll: float = 5.0,
+        grace: float = 25.0,
+        keep_ended: float = 7 * 86400.0,
+        name: str | None = None,
+    ) -> None:
+        if not messages.handlers:
+            raise Misuse("there is nothing to do: register a handler before making a worker")
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        for what, seconds in (("lease", lease), ("poll", poll)):
+            if not 0.1 <= seconds <= 3600:
+                raise ValueError(f"{what} must be between 0.1 and 3600 seconds, not {seconds}")
+        self.messages = messages
+        self.database = messages.database
+        self.handlers = dict(messages.handlers)
+        self.queues = list(dict.fromkeys(queues or (one.queue for one in self.handlers.values())))
+        self.concurrency = concurrency
+        self.lease_seconds = lease
+        self.poll = poll
+        self.grace = grace
+        self.keep_ended = keep_ended
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.id = 0
+        self.installation = ""
+        self.finished = 0
+        self.failed = 0
+        self.running: dict[int, Running] = {}
+        self._kinds = list(self.handlers)
+        self._ready: deque[Running] = deque()
+        self._hungry: set[str] = set()
+        self._order: deque[str] = deque(self.queues)
+        self._served = frozenset(self.queues)
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set once messages are being taken."""
+        self._idle = False
+        self._last_rest = 0.0
+        self._pause = FIRST_POLL
+        self._rate = 0.0
+        self._measured = (0.0, 0)
+        self._lease_took = 0.0
+        self._transactions = asyncio.Semaphore(max(1, self.database.engine.pool.size() - 1))  # type: ignore[attr-defined]
+        self._threads: ThreadPoolExecutor | None = None
+        # A lease lost in a crash of the server only means that the message is due again: no need to wait for the disk.
+        self._leasing = Link(self.database, "leases", settings="SET synchronous_commit = off")
+        self._listening = Link(self.database, "listens")
+        self.completion = Completion(self)
+        self.upkeep = Upkeep(self)
+        self._main: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Work until `stop` is called. Comes back when every lease has been completed or handed back.
+
+        Raises:
+            SchemaBehind: the tables are missing or older than this code.
+        """
+        await check(self.database)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._begin()
+            tasks = [
+                asyncio.create_task(self._forever(step), name=f"mainstay {name}")
+                for name, step in (
+                    ("leases", self._lease),
+                    ("completes", self.completion.step),
+                    ("upkeep", self.upkeep.step),
+                    ("heartbeat", self.upkeep.heartbeat),
+                    ("listens", self._listen),
+                )
+            ]
+            self.started.set()
+            await self._stopping.wait()
+            await self._wind_down()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for link in (self._leasing, self._listening, self.completion.link, self.upkeep.link):
+                await link.drop()
+            if self._threads is not None:
+                self._threads.shutdown(wait=False)
+            self._ended.set()
+
+    def stop(self) -> None:
+        """Take nothing more; finish what is at work within `grace` seconds, hand back the rest. Again: at once."""
+        if self._stopping.is_set():
+            self.grace = 0.0
+            for one in list(self.running.values()):
+                one.cancel("stopping")
+        self._stopping.set()
+        self._wake.set()
+
+    async def __aenter__(self) -> Self:
+        """Run in the background until the block ends."""
+        self._main = asyncio.create_task(self.run())
+        started = asyncio.create_task(self.started.wait())
+        await asyncio.wait((self._main, started), return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._main.done():
+            self._main.result()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._main is not None:
+            await self._main
+
+    async def _begin(self) -> None:
+        self.installation = (await self.upkeep.link.fetch(SQL["installation"]))[0][0]
+        await self.register()
+        for starting in self.messages.starting:
+            await starting(self)
+        await self.upkeep.read_limits()
+        self._hungry.update(self._served)
+
+    async def register(self) -> None:
+        """Become a worker, or a new one where the old has been declared gone."""
+        rows = await self.upkeep.link.fetch(
+            SQL["register_worker"], name=self.name, lease=self.lease_seconds, info=json.dumps(self.info())
+        )
+        self.id, self._idle = rows[0][0], False
+
+    def lost(self) -> None:
+        """Others have taken over what was leased here: drop it, whatever state it is in."""
+        log.warning(
+            "worker %s was away for more than %s s and has been declared gone: what it had leased is others' by now",
+            self.name,
+            self.lease_seconds,
+        )
+        for one in list(self.running.values()):
+            one.cancel("lost")
+        self._ready.clear()
+        self.completion.forget()
+
+    def info(self) -> dict[str, Any]:
+        """What is shown of this worker."""
+        return {
+            "queues": self.queues,
+            "concurrency": self.concurrency,
+            "running": len(self.running),
+            "finished": self.finished,
+            "failed": self.failed,
+        }
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step. The database may be away for any time: wait longer and longer, up to 5 s, and go on."""
+        pause = 0.1
+        while not self._ended.is_set():
+            try:
+                await step()
+                pause = 0.1
+            except Exception as error:
+                if self._ended.is_set():
+                    return
+                log.warning("worker %s: %s; trying again in %.1f s", self.name, _brief(error), pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+
+    async def _wind_down(self) -> None:
+        while self._ready:
+            self.completion.hand_back(self._ready.popleft().message)
+        tasks = [one.task for one in self.running.values() if one.task is not None]
+        if tasks and self.grace > 0:
+            await asyncio.wait(tasks, timeout=self.grace)
+        for one in list(self.running.values()):
+            one.cancel("stopping")
+        tasks = [one.task for one in self.running.values() if one.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=5.0)
+        # Where the database is away, others take over when the lease has run out.
+        try:
+            async with asyncio.timeout(10.0):
+                await self.completion.flushed()
+                await self.upkeep.link.fetch(SQL["remove_worker"], worker=self.id)
+        except Exception as error:
+            log.warning(
+                "worker %s could not take its leave (%s); its leases will run out", self.name, _brief(error)
+            )
+
+    # --------------------------------------------------------------------------------------- leasing
+
+    def feed(self, queues: Iterable[str]) -> None:
+        """These queues may hold something."""
+        served = self._served.intersection(queues)
+        if served:
+            self._hungry |= served
+            self._wake.set()
+
+    def room(self) -> None:
+        """There may be room for more."""
+        self._wake.set()
+
+    async def _lease(self) -> None:
+        if self._stopping.is_set():
+            await self._ended.wait()
+        # Ahead of the free slots, as many as will become free while the statement is on its way.
+        room = self.concurrency + min(self.concurrency, int(self._rate * self._lease_took))
+        # What is done and not yet written down counts too, or a crash would repeat all of it.
+        room -= len(self.running) + len(self._ready) + max(0, self.completion.due - self.concurrency)
+        asked = [name for name in self._order if name in self._hungry][:QUEUES_AT_ONCE] if room > 0 else []
+        if room > 0 and not asked:
+            await self._rest()
+            return
+        if not asked:
+            self._wake.clear()
+            await self._wake.wait()
+            return
+        if self._idle and time.monotonic() - self._last_rest > 1.0:
+            self._idle = False
+            await self._leasing.fetch(SQL["set_idle"], worker=self.id, idle=False)
+        limited = [name for name in asked if name in self.upkeep.limited]
+        if limited:
+            asked = limited[:1]
+        self._hungry.difference_update(asked)
+        begun = time.monotonic()
+        try:
+            if limited:
+                rows = await self._lease_limited(asked[0], room)
+            else:
+                rows = await self._leased(asked, room, False)
+        except BaseException:
+            self._hungry.update(asked)
+            raise
+        self._measure(begun)
+        if rows:
+            # Full: what was asked after the last queue that gave may hold more, and that one too. And it goes last.
+            last = rows[-1][3]
+            if len(rows) >= room:
+                self._hungry.update(asked[asked.index(last) :])
+            self._order.remove(last)
+            self._order.append(last)
+        self._hungry.update(row[3] for row in rows if not row[1])
+        for row in rows:
+            if row[1]:
+                self._take(row)
+
+    async def _leased(self, queues: Sequence[str], most: int, locked: bool) -> Sequence[Sequence[Any]]:
+        return await self._leasing.fetch(
+            SQL["lease"], worker=self.id, queues=queues, kinds=self._kinds, most=most, locked=locked
+        )
+
+    async def _lease_limited(self, queue: str, most: int) -> Sequence[Sequence[Any]]:
+        """Lease from a queue with limits over all workers: one worker at a time, counting first."""
+        loop = asyncio.get_running_loop()
+        async with transaction(self._leasing):
+            if not await self._leasing.fetch(SQL["lock_limited_queue"], queue=queue):
+                if queue in self.upkeep.limited:
+                    loop.call_later(0.02, self.feed, (queue,))
+                return ()
+            room, wait = (await self._leasing.fetch(SQL["room_in_limited_queue"], queue=queue, most=most))[0]
+            if room == 0:
+                if wait is not None and wait > 0:
+                    loop.call_later(wait, self.feed, (queue,))
+                return ()
+            rows = await self._leased([queue], room, True)
+            if started := sum(1 for row in rows if row[1]):
+                await self._leasing.fetch(SQL["count_starts"], queue=queue, started=started)
+            if len(rows) >= room:
+                self._hungry.add(queue)
+            return rows
+
+    def _measure(self, begun: float) -> None:
+        now = time.monotonic()
+        self._lease_took = now - begun
+        at, finished = self._measured
+        if now > at:
+            self._rate += 0.3 * ((self.finished - finished) / (now - at) - self._rate)
+        self._measured = (now, self.finished)
+
+    async def _rest(self) -> None:
+        """Nothing to take: ask to be woken, look once more, and sleep."""
+        self._wake.clear()
+        if not self._idle:
+            await self._leasing.fetch(SQL["set_idle"], worker=self.id, idle=True)
+            self._idle = True
+            self._pause = FIRST_POLL
+        self._last_rest = time.monotonic()
+        self.feed(row[0] for row in await self._leasing.fetch(SQL["queues_with_work"]))
+        if self._hungry:
+            return
+        timer = asyncio.get_running_loop().call_later(self._pause, self._wake.set)
+        self._pause = min(self._pause * 2, self.poll)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+        self._last_rest = time.monotonic()
+        self._measured = (self._last_rest, self.finished)
+
+    async def _listen(self) -> None:
+        def notified(channel: str, payload: str) -> None:
+            if channel == "mainstay_messages":
+                self._pause = FIRST_POLL
+                self.feed((payload,))
+            else:
+                self.upkeep.hurry()
+
+        driver = await self._listening.driver()
+        try:
+            self.feed(self.queues)  # what was published while nobody listened
+            await driver.listen(("mainstay_messages", "mainstay_control"), notified)
+        finally:
+            await self._listening.drop()
+        raise ConnectionError("the connection that listens has ended")
+
+    # --------------------------------------------------------------------------------------- running
+
+    def _take(self, row: Sequence[Any]) -> None:
+        id, lease, attempt, queue, kind, payload, headers, key, published_at, expired, unique_held = row
+        message = Message(
+            id, lease, attempt, queue, kind, payload, headers, key, published_at, unique_held, self
+        )
+        handler = self.handlers[kind]
+        if expired:
+            self.completion.end(message, "expired")
+        elif attempt > handler.retry.attempts:
+            # The last attempt never came back: its worker went away with it.
+            self.completion.fail(
+                message, failure(message, f"given up after {attempt - 1} attempts", self.name), None
+            )
+        elif self._stopping.is_set():
+            self.completion.hand_back(message)
+        else:
+            self._ready.append(Running(message, handler))
+            self._start()
+
+    def _start(self) -> None:
+        while self._ready and len(self.running) < self.concurrency:
+            one = self._ready.popleft()
+            self.running[one.message.id] = one
+            one.task = asyncio.create_task(self._attempt(one))
+
+    async def _attempt(self, one: Running) -> None:
+        message, handler = one.message, one.handler
+        try:
+            if handler.transactional:
+                async with self._transactions:
+                    one.deadline = time.monotonic() + handler.timeout
+                    await self.database.run(partial(self._in_transaction, message, handler))
+            else:
+                if handler.blocking:
+                    result = await self._in_thread(handler, message)
+                else:
+                    result = await handler.call(message)
+                if not message._completed:
+                    self.completion.succeed(message, handler, result)
+            self.finished += 1
+        except LeaseLost as error:
+            log.warning("%r: %s", message, error)
+        except BaseException as error:
+            self._failed(one, error)
+            if isinstance(error, GeneratorExit):
+                raise
+        finally:
+            del self.running[message.id]
+            if self._ready:
+                self._start()
+            self._wake.set()
+
+    def _failed(self, one: Running, error: BaseException) -> None:
+        message, handler = one.message, one.handler
+        if isinstance(error, asyncio.CancelledError) and one.why:
+            match one.why:
+                case "lost":
+                    return
+                case "stopping":
+                    self.completion.hand_back(message)
+                    return
+                case "cancelled":
+                    self.completion.end(message, "cancelled")
+                    return
+            error = TimeoutError(f"not done within {handler.timeout:g} s")
+        self.failed += 1
+        delay = handler.retry.delay(message.attempt)
+        match error:
+            case _ if type(error).__name__ == "GiveUp":
+                delay = None
+            case _ if delay is not None and hasattr(error, "after"):
+                delay = max(0.0, float(error.after))
+        self.completion.fail(message, failure(message, error, self.name), delay)
+        log.warning(
+            "%r failed (%s); %s",
+            message,
+            _brief(error),
+            "it is dead" if delay is None else f"next attempt in {delay:.1f} s",
+        )
+
+    async def _in_transaction(self, message: Message, handler: Handler, tx: Transaction) -> None:
+        result = await handler.call(message, tx)
+        if not message._completed:
+            await self.complete_in(tx, message, result)
+
+    async def _in_thread(self, handler: Handler, message: Message) -> Any:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(min(32, self.concurrency), thread_name_prefix="mainstay")
+        call = partial(contextvars.copy_context().run, handler.call, message)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def complete_in(self, tx: Transaction, message: Message, result: Any) -> None:
+        """Complete a message in the transaction of its handler."""
+        name, values = self.completion.success(message, self.handlers[message.kind], result)
+        if not await connections.fetch(tx, SQL[name], {"worker": self.id, **values}):
+            raise LeaseLost("its lease has gone to another worker, so this attempt is rolled back")
+        if message.key is not None or message.queue in self.upkeep.limited:
+            tx.after_commit(partial(self.feed, (message.queue,)))
+
+    async def report_progress(self, message: Message, progress: Any) -> None:
+        """Store the progress of a running message."""
+        values = {
+            "id": message.id,
+            "lease": message.lease,
+            "worker": self.id,
+            "progress": json.dumps(progress),
+        }
+        if not await self.upkeep.link.fetch(SQL["report_progress"], **values):
+            raise LeaseLost("its lease has gone to another worker")
+
+
+def _brief(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
