@@ -38,6 +38,19 @@ class Entry(Base):
     account: Mapped[Account] = relationship(back_populates="entries")
 
 
+class Document(Base):
+    """A row that several people edit, with a version column."""
+
+    __tablename__ = "document"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(Text)
+    words: Mapped[int] = mapped_column(default=0)
+    version: Mapped[int] = mapped_column(server_default="1")
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 (SQLAlchemy's own notation)
+
+
 class Seat(Base):
     """A row with a key of two columns."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, CursorResult, inspect, update
@@ -15,17 +16,15 @@ async def update_where(
 ) -> int:
     """Set `values` in all rows of `model` for which every condition holds; the number of rows changed.
 
-    Values may be SQL expressions (``stock=Product.stock - 1``). Objects of the model already in `tx` follow.
+    Values may be SQL expressions (``stock=Product.stock - 1``). Objects of the model already in `tx` follow. A
+    version column (see `version_column`) goes up by one.
 
     Raises:
         ValueError: no condition or no value was given, or the model has no such attribute.
     """
-    if not conditions or not values:
+    if not conditions:
         raise ValueError(f"an update of {model.__name__} needs at least one condition and one value")
-    known = inspect(model).column_attrs.keys()
-    for name in values:
-        if name not in known:
-            raise ValueError(f"{model.__name__} has no column attribute {name!r}; it has {', '.join(known)}")
+    check_values(model, values)
     result = await tx.execute(update(model).where(*conditions).values(**values))
     return cast(CursorResult[Any], result).rowcount
 
@@ -43,3 +42,17 @@ async def update_one(
     rows = await update_where(tx, model, *conditions, **values)
     if rows != 1:
         raise ConditionFailed(model, rows)
+
+
+def check_values(model: type[Any], values: Mapping[str, Any]) -> None:
+    """Refuse to set nothing, or what the model does not have.
+
+    Raises:
+        ValueError: no value was given, or the model has no such attribute.
+    """
+    if not values:
+        raise ValueError(f"an update of {model.__name__} needs at least one condition and one value")
+    known = inspect(model).column_attrs.keys()
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{model.__name__} has no column attribute {name!r}; it has {', '.join(known)}")

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from mainstay.patterns.guards import enter, leave, open_scope
 from mainstay.patterns.serialization_retry import run_again, sqlstate
 from mainstay.patterns.transaction import FAILED, Hook, Transaction, run_hooks, stale_writes_named
+from mainstay.patterns.version_column import check_deletes
 
 if TYPE_CHECKING:
     from mainstay.patterns.messages import Messages
@@ -98,6 +99,7 @@ class Database:
         event.listen(self.engine.sync_engine, "begin", _healthy)
         event.listen(self.engine.sync_engine, "rollback_savepoint", _healthy)
         event.listen(self.engine.sync_engine, "handle_error", _failed)
+        check_deletes(self.engine.sync_engine)
 
     @asynccontextmanager
     async def transaction(

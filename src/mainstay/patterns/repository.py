@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
-from sqlalchemy import ColumnElement, Select, inspect, select, tuple_
+from sqlalchemy import ColumnElement, CursorResult, Select, delete, inspect, select, tuple_, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import raiseload
 from sqlalchemy.orm.interfaces import ORMOption
 
-from mainstay.patterns.errors import LockNotAvailable, NotFound
+from mainstay.patterns.conditional_update import check_values
+from mainstay.patterns.errors import LockNotAvailable, NotFound, PatternError, StaleWrite
 from mainstay.patterns.keyset_pagination import DEFAULT_LIMIT, Order, Page, check_limit
 from mainstay.patterns.serialization_retry import sqlstate
 from mainstay.patterns.transaction import Transaction
+from mainstay.patterns.version_column import counted, version_attribute
 
 Model = TypeVar("Model")
 
@@ -43,13 +45,20 @@ class Repository(Generic[Model]):
             return await tx.get(self.model, id, options=[raiseload("*")])
         return await tx.scalar(self._select(load).where(*self._is(id)))
 
-    async def get(self, tx: Transaction, id: Any, *, load: Sequence[ORMOption] = ()) -> Model:
+    async def get(
+        self, tx: Transaction, id: Any, *, version: int | None = None, load: Sequence[ORMOption] = ()
+    ) -> Model:
         """As `find`.
+
+        Args:
+            version: the version that the row must have, for a model with a version column; None takes any.
+                What is changed in the row then is still written only if nobody else was quicker.
 
         Raises:
             NotFound: there is no such row.
+            StaleWrite: the row has another version.
         """
-        return self._there(id, await self.find(tx, id, load=load))
+        return self._at(version, self._there(id, await self.find(tx, id, load=load)), id)
 
     async def add(self, tx: Transaction, row: Model) -> Model:
         """Insert the row now, so that its defaults are known and constraints speak here; the row.
@@ -70,6 +79,7 @@ class Repository(Generic[Model]):
         nowait: bool = False,
         skip_locked: Literal[False] = False,
         key: bool = False,
+        version: int | None = None,
         load: Sequence[ORMOption] = (),
     ) -> Model: ...
 
@@ -82,6 +92,7 @@ class Repository(Generic[Model]):
         nowait: bool = False,
         skip_locked: bool,
         key: bool = False,
+        version: int | None = None,
         load: Sequence[ORMOption] = (),
     ) -> Model | None: ...
 
@@ -93,6 +104,7 @@ class Repository(Generic[Model]):
         nowait: bool = False,
         skip_locked: bool = False,
         key: bool = False,
+        version: int | None = None,
         load: Sequence[ORMOption] = (),
     ) -> Model | None:
         """The row as it is now, and nobody else changes it until the transaction ends.
@@ -104,17 +116,19 @@ class Repository(Generic[Model]):
             skip_locked: None where another one holds it (or there is no such row).
             key: FOR UPDATE instead of FOR NO KEY UPDATE: also keep others from inserting rows that refer to
                 this one. Needed before deleting it or changing its key, and slower for everybody otherwise.
+            version: the version that the row must have, as for `get`.
 
         Raises:
             NotFound: there is no such row (without `skip_locked`).
+            StaleWrite: the row has another version.
             LockNotAvailable: another one holds it: at once with `nowait`, else after the lock timeout. The
                 transaction can only roll back then, or to a savepoint.
             ValueError: both `nowait` and `skip_locked`.
         """
         rows = await self._lock(tx, self._is(id), nowait, skip_locked, key, load)
-        if skip_locked:
-            return rows[0] if rows else None
-        return self._there(id, rows[0] if rows else None)
+        if skip_locked and not rows:
+            return None
+        return self._at(version, self._there(id, rows[0] if rows else None), id)
 
     async def lock_all(
         self,
@@ -145,6 +159,51 @@ class Repository(Generic[Model]):
             if (id if isinstance(id, tuple) else (id,)) not in found:
                 raise NotFound(self.model, id)
         return rows
+
+    async def update(
+        self,
+        tx: Transaction,
+        id: Any,
+        /,
+        *,
+        version: int | None,
+        load: Sequence[ORMOption] = (),
+        **values: Any,
+    ) -> Model:
+        """Set `values` in the row with this primary key if it has this version, in one statement; the row after it.
+
+        For a model with a version column (see `version_column`), which goes up by one.
+
+        Args:
+            version: the version that the change is based on; None takes any, as ``If-Match: *`` does.
+            values: by attribute name; SQL expressions too.
+
+        Raises:
+            NotFound: there is no such row.
+            StaleWrite: the row has another version: someone else has changed it.
+            ValueError: the model has no version column or no such attribute, or no value was given.
+        """
+        check_values(self.model, values)
+        change = counted(update(self.model).where(*self._is(id), *self._has(version)).values(**values))
+        query = select(self.model).from_statement(change.returning(self.model)).options(raiseload("*"), *load)
+        row: Model | None = await tx.scalar(query.execution_options(populate_existing=True))
+        if row is None:
+            raise await self._missed(tx, id, version)
+        return row
+
+    async def delete(self, tx: Transaction, id: Any, /, *, version: int | None) -> None:
+        """Delete the row with this primary key if it has this version, in one statement.
+
+        What SQLAlchemy would cascade is left to the foreign keys.
+
+        Raises:
+            NotFound, StaleWrite: as `update`.
+            sqlalchemy.exc.IntegrityError: other rows refer to it.
+            ValueError: the model has no version column.
+        """
+        result = await tx.execute(delete(self.model).where(*self._is(id), *self._has(version)))
+        if cast(CursorResult[Any], result).rowcount == 0:
+            raise await self._missed(tx, id, version)
 
     async def page(
         self,
@@ -213,6 +272,21 @@ class Repository(Generic[Model]):
     def _is(self, id: Any) -> list[ColumnElement[bool]]:
         values = id if isinstance(id, tuple) else (id,)
         return [column == value for column, value in zip(self._key, values, strict=True)]
+
+    def _has(self, version: int | None) -> list[ColumnElement[bool]]:
+        attribute = version_attribute(self.model)
+        return [] if version is None else [attribute == version]
+
+    def _at(self, version: int | None, row: Model, id: Any) -> Model:
+        if version is not None and (found := getattr(row, version_attribute(self.model).key)) != version:
+            raise StaleWrite(self.model, id, expected=version, found=found)
+        return row
+
+    async def _missed(self, tx: Transaction, id: Any, version: int | None) -> PatternError:
+        found = await tx.scalar(select(version_attribute(self.model)).where(*self._is(id)))
+        if found is None:
+            return NotFound(self.model, id)
+        return StaleWrite(self.model, id, expected=version, found=found)
 
     def _there(self, id: Any, row: Model | None) -> Model:
         if row is None:

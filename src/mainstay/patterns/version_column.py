@@ -9,9 +9,22 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Integer, Update, inspect
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import (
+    Column,
+    Connection,
+    CursorResult,
+    Delete,
+    Engine,
+    Integer,
+    Table,
+    Update,
+    event,
+    inspect,
+)
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.sql import visitors
 
 from mainstay.patterns.errors import BadETag, VersionRequired
 
@@ -75,11 +88,34 @@ def counted(statement: Update) -> Update:
     generator = mapper.version_id_generator
     if generator is False:
         return statement
-    column = mapper.version_id_col
-    value = column + 1 if isinstance(column.type, Integer) else generator(None)  # type: ignore[misc]
+    version = version_attribute(mapper.class_)
+    value = version + 1 if isinstance(mapper.version_id_col.type, Integer) else generator(None)  # type: ignore[misc]
     try:
-        return statement.values({column: value})
-    except ArgumentError:
+        return statement.values({version: value})
+    except InvalidRequestError:
         raise ValueError(
             f"an UPDATE of {mapper.class_.__name__}, which has a version column, takes values(), not ordered_values()"
         ) from None
+
+
+def check_deletes(engine: Engine) -> None:
+    """Let a flush notice each DELETE that found its row with another version, where SQLAlchemy does not.
+
+    With a driver that cannot count the rows of several statements at once (asyncpg), SQLAlchemy sends the deletes
+    of versioned rows one by one, sums up what they matched, and then does not look at the sum (2.0.40 to 2.1.9).
+    """
+    if not engine.dialect.supports_sane_multi_rowcount:
+        event.listen(engine, "after_execute", _check_delete)
+
+
+def _check_delete(
+    connection: Connection, statement: object, rows: Any, row: Any, options: Any, result: CursorResult[Any]
+) -> None:
+    # Only a flush brings its mapper's cache of compiled statements along.
+    if not isinstance(statement, Delete) or "compiled_cache" not in options or result.rowcount != 0:
+        return
+    where, table = statement.whereclause, statement.table
+    if where is not None and isinstance(table, Table):
+        columns = {part for part in visitors.iterate(where) if isinstance(part, Column)}
+        if columns - set(table.primary_key):  # more than the key: the version
+            raise StaleDataError(f"a DELETE of {table.name} matched no row of the version that was read")
