@@ -25,14 +25,18 @@ from mainstay.patterns.errors import (
     VersionRequired,
 )
 from mainstay.patterns.guards import refuse_in_transaction
+from mainstay.patterns.http_answers import Answer, AnswerErrors, answer_to
 from mainstay.patterns.http_client import HttpClient
 from mainstay.patterns.keyset_pagination import Page
 from mainstay.patterns.repository import Repository
 from mainstay.patterns.serialization_retry import sqlstate
+from mainstay.patterns.service_layer import transactional
 from mainstay.patterns.transaction import Transaction
 from mainstay.patterns.version_column import etag, if_match
 
 __all__ = [
+    "Answer",
+    "AnswerErrors",
     "BadCursor",
     "BadETag",
     "BadLimit",
@@ -55,10 +59,12 @@ __all__ = [
     "TransactionAborted",
     "TransactionOver",
     "VersionRequired",
+    "answer_to",
     "etag",
     "if_match",
     "refuse_in_transaction",
     "sqlstate",
+    "transactional",
     "update_one",
     "update_where",
 ]

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from mainstay.patterns.guards import enter, leave, open_scope
 from mainstay.patterns.serialization_retry import run_again, sqlstate
+from mainstay.patterns.session import Limits
 from mainstay.patterns.transaction import FAILED, Hook, Transaction, run_hooks, stale_writes_named
 from mainstay.patterns.version_column import check_deletes
 
@@ -129,13 +130,7 @@ class Database:
             sqlalchemy.exc.TimeoutError: at the first statement, no connection became free in time.
             sqlalchemy.exc.DBAPIError: what the database refuses, at a statement or at the end.
         """
-        given = {
-            "statement_timeout": statement_timeout,
-            "lock_timeout": lock_timeout,
-            "idle_in_transaction_timeout": idle_in_transaction_timeout,
-        }
-        limits = {name: _limit(name, value) for name, value in given.items() if value is not None}
-        level = None if isolation is None else _level(isolation)
+        level, limits = asked(isolation, statement_timeout, lock_timeout, idle_in_transaction_timeout)
         around = open_scope(self)
         if around is not None:
             async with around.transaction._nested(level, limits) as tx:
@@ -231,6 +226,26 @@ def _level(isolation: str) -> str:
     if isolation not in get_args(Isolation):
         raise ValueError(f"isolation is one of {', '.join(get_args(Isolation))}, not {isolation!r}")
     return isolation
+
+
+def asked(
+    isolation: Isolation | None = None,
+    statement_timeout: float | None = None,
+    lock_timeout: float | None = None,
+    idle_in_transaction_timeout: float | None = None,
+) -> tuple[str | None, Limits]:
+    """What is asked of one transaction, in PostgreSQL's notation; of the limits those that are given.
+
+    Raises:
+        ValueError: a limit is not positive, or there is no such isolation level.
+    """
+    given = {
+        "statement_timeout": statement_timeout,
+        "lock_timeout": lock_timeout,
+        "idle_in_transaction_timeout": idle_in_transaction_timeout,
+    }
+    limits = {name: _limit(name, value) for name, value in given.items() if value is not None}
+    return None if isolation is None else _level(isolation), limits
 
 
 def _limit(name: str, seconds: float) -> str:
