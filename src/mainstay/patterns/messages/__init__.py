@@ -12,7 +12,7 @@ once; `Message.idempotency_key` is the same in every attempt, so that the other 
 
 from mainstay.patterns.messages.engine import Engine, Publishable
 from mainstay.patterns.messages.facade import Messages
-from mainstay.patterns.messages.handler import GiveUp, Handler, Retry, TryAgain
+from mainstay.patterns.messages.handler import GiveUp, Handler, NotNow, Retry, TryAgain
 from mainstay.patterns.messages.message import LeaseLost, Message, NewMessage, PayloadTooLarge, Unserializable
 from mainstay.patterns.messages.worker import Worker
 
@@ -24,6 +24,7 @@ __all__ = [
     "Message",
     "Messages",
     "NewMessage",
+    "NotNow",
     "PayloadTooLarge",
     "Publishable",
     "Retry",

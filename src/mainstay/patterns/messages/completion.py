@@ -93,6 +93,11 @@ class Completion:
         """The attempt failed; the next one follows in `delay` seconds, or (None) never."""
         self._add("fail", message, error, delay)
 
+    def postpone(self, message: Message, reason: str, delay: float) -> None:
+        """It is not its time: the attempt does not count, and the next one follows in `delay` seconds."""
+        reason = reason[:LONGEST_ERROR].replace("\x00", "\ufffd").encode(errors="replace").decode()
+        self._add("postpone", message, reason, max(0.0, delay))
+
     def end(self, message: Message, state: str) -> None:
         """It is ``cancelled`` or ``expired``."""
         self._add("end_running", message, state)
@@ -155,6 +160,11 @@ class Completion:
                 values |= {"results": [more[0] for _, more in batch], "keeps": [more[1] for _, more in batch]}
             case "fail":
                 values |= {"errors": [more[0] for _, more in batch], "delays": [more[1] for _, more in batch]}
+            case "postpone":
+                values |= {
+                    "reasons": [more[0] for _, more in batch],
+                    "delays": [more[1] for _, more in batch],
+                }
             case "end_running":
                 values |= {"states": [more[0] for _, more in batch], "keep": worker.keep_ended}
         try:
@@ -173,6 +183,10 @@ class Completion:
                     log.warning(
                         "%r: its lease has gone to another worker; this attempt does not count", message
                     )
+        if name == "fail":
+            soon = min((more[1] for _, more in batch if more[1] is not None), default=None)
+            if soon is not None:
+                worker.upkeep.hurry(soon)
         # What was blocked behind these, or did not fit into their queue, may go on.
         freed = {
             message.queue

@@ -36,6 +36,8 @@ class Engine:
         self.handlers: dict[str, Handler] = {}
         self.starting: list[Any] = []
         """Async functions, each called with the worker as it starts, before its first lease: a layer's own set-up."""
+        self.ending: list[Any] = []
+        """Async functions, each called with the worker when it has ended: a layer gives back what it opened."""
         self.duties: list[Any] = []
         """Async functions, each called with the worker about once a second while it runs: a layer's own upkeep."""
 

@@ -5,8 +5,21 @@ Each layer is a module of its own beside this package and is imported when it is
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+
 from mainstay.patterns.database import Database
 from mainstay.patterns.messages.engine import Engine
+
+if TYPE_CHECKING:
+    from mainstay.patterns.jobs import Job, JobStatus
+    from mainstay.patterns.jobs.job import Declaration
+    from mainstay.patterns.messages.handler import Retry
+    from mainstay.patterns.schedules.declaration import Declarations
+
+Takes = ParamSpec("Takes")
+Returned = TypeVar("Returned")
+AnyJob = TypeVar("AnyJob", bound="Job[..., Any, Any, Any]")
 
 
 class Messages(Engine):
@@ -19,3 +32,160 @@ class Messages(Engine):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         database.messages = self
+        self._schedules: Declarations | None = None
+
+    # -------------------------------------------------------------------------------- jobs and schedules
+
+    def job(
+        self,
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        retry: Retry | None = None,
+        timeout: float = 300.0,
+        keep: float = 0.0,
+        aliases: Sequence[str] = (),
+    ) -> Declaration:
+        """Make a function a job: ``@messages.job(queue="mail")``.
+
+        Its arguments are parsed by its annotations. A parameter annotated `Transaction` gets the worker's transaction,
+        in which the job is completed too; one annotated `Message` gets the message. Put them first, so that type
+        checkers know that `enqueue` does not take them. Plain functions run in a thread.
+
+        Args:
+            name: the kind of its messages; default: the function's module and name.
+            queue: where it is enqueued by default.
+            retry: after a failure; default: `Retry()`.
+            timeout: seconds that one attempt may take.
+            keep: seconds for which its result is kept; 0: not at all.
+            aliases: names that it had before: what was enqueued under these is run by it too.
+
+        Raises:
+            Misuse: its name is taken or not stable, or its parameters cannot be told from a payload.
+        """
+        from mainstay.patterns.jobs.job import declare
+
+        return declare(self, name=name, queue=queue, retry=retry, timeout=timeout, keep=keep, aliases=aliases)
+
+    async def enqueue(
+        self, connection: Any, job: Job[..., Takes, Any, Any], /, *args: Takes.args, **kwargs: Takes.kwargs
+    ) -> int | None:
+        """Have `job` run with these arguments, if and when the transaction of `connection` commits.
+
+        Args:
+            connection: as `publish` takes it.
+            job: a job, or ``job.options(delay=60)``.
+
+        Returns:
+            The number of the job; None where its unique key is taken.
+
+        Raises:
+            BadArguments: the function does not take these arguments.
+            Unserializable: one of them cannot be written as JSON.
+            PayloadTooLarge: they are too long.
+        """
+        return (await self.publish(connection, job.message(*args, **kwargs)))[0]
+
+    async def enqueue_many(
+        self, connection: Any, job: Job[..., Any, Any, Any], many: Iterable[Mapping[str, Any]], /
+    ) -> list[int | None]:
+        """As `enqueue`, for each of `many` (arguments by name), by one statement; their numbers in order."""
+        return await self.publish(connection, *job.messages(many))
+
+    def enqueue_sync(
+        self, connection: Any, job: Job[..., Takes, Any, Any], /, *args: Takes.args, **kwargs: Takes.kwargs
+    ) -> int | None:
+        """As `enqueue`, for a connection as `publish_sync` takes it."""
+        return self.publish_sync(connection, job.message(*args, **kwargs))[0]
+
+    def enqueue_many_sync(
+        self, connection: Any, job: Job[..., Any, Any, Any], many: Iterable[Mapping[str, Any]], /
+    ) -> list[int | None]:
+        """As `enqueue_many`, for a connection as `publish_sync` takes it."""
+        return self.publish_sync(connection, *job.messages(many))
+
+    async def status(self, id: int) -> JobStatus | None:
+        """State, progress, result and errors of a job; None where it is not, or no longer, there."""
+        from mainstay.patterns.jobs.result import status
+
+        return await status(self.database, id)
+
+    @overload
+    async def result(self, id: int, *, timeout: float = 30.0) -> Any: ...
+
+    @overload
+    async def result(
+        self, id: int, job: Job[..., Any, Any, Returned], *, timeout: float = 30.0
+    ) -> Returned: ...
+
+    async def result(
+        self, id: int, job: Job[..., Any, Any, Any] | None = None, *, timeout: float = 30.0
+    ) -> Any:
+        """Wait for the result of a job that keeps it.
+
+        Args:
+            id: what `enqueue` returned, in a transaction that has committed.
+            job: types the result by the function's annotation; without it, it is what JSON knows.
+            timeout: seconds to wait.
+
+        Raises:
+            JobFailed: it has ended without a result.
+            NoResult: there is no such job, or no longer.
+            TimeoutError: it has not ended in time; it goes on.
+            OutsideCallInTransaction: a transaction is open here, which would be held all the while.
+        """
+        from mainstay.patterns.jobs.result import result
+
+        stored = await result(self.database, id, timeout)
+        return stored if job is None else job.load_result(stored)
+
+    def schedule(
+        self,
+        cron: str | None = None,
+        *,
+        every: int | None = None,
+        zone: str = "UTC",
+        missed: Literal["skip", "once", "all"] = "once",
+        grace: float = 60.0,
+        most: int = 100,
+        overlap: bool = False,
+        name: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Callable[[AnyJob], AnyJob]:
+        """Run a job by the clock: ``@messages.schedule("0 9 * * 1-5", zone="Europe/Berlin")`` above ``@messages.job()``.
+
+        The job finds its tick in ``message.headers["scheduled_for"]``, and in a parameter ``scheduled_for`` if it has
+        one. Exactly one job is enqueued a tick, however many workers there are; `patterns/schedules/schedule.md` tells
+        what daylight saving time, deploys and outages do.
+
+        Args:
+            cron: five fields, as crontab has them: minute, hour, day of the month, month, day of the week.
+            every: instead: every so many seconds, at multiples counted from 1970-01-01 00:00 UTC.
+            zone: the time zone of `cron`, by its IANA name.
+            missed: what happens to ticks while no worker ran: ``once`` runs the newest of them, ``skip`` runs none that
+                is older than `grace`, ``all`` runs each, oldest first.
+            grace: seconds, see `missed`.
+            most: with ``all``, run only so many, the newest.
+            overlap: whether a tick's job may run beside an earlier one. If not, a tick is passed over while the job
+                of an earlier one has not ended (with ``all``, it waits for it).
+            name: default: that of the job. Needed where a job has several schedules.
+            arguments: of the job, by name.
+
+        Raises:
+            Misuse: the expression, the zone or another argument is wrong, or the name is taken.
+        """
+        from mainstay.patterns.schedules.declaration import Declarations
+
+        if self._schedules is None:
+            self._schedules = Declarations(self)
+        return self._schedules.declare(
+            cron=cron,
+            every=every,
+            zone=zone,
+            missed=missed,
+            grace=grace,
+            most=most,
+            overlap=overlap,
+            name=name,
+            arguments=arguments or {},
+        )

@@ -53,6 +53,19 @@ class TryAgain(PatternError):
         self.after = after
 
 
+class NotNow(PatternError):
+    """Raise this in a handler where not the message is at fault but something that it needs is away.
+
+    The message is tried again after `after` seconds, and the attempt does not count: an outage is no poison. With
+    `whole_queue`, this worker takes nothing from the message's queue until then, since all of it needs the same.
+    """
+
+    def __init__(self, reason: str, *, after: float, whole_queue: bool = False) -> None:
+        super().__init__(reason)
+        self.after = after
+        self.whole_queue = whole_queue
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
     """How messages of one kind are handled.

@@ -40,9 +40,10 @@ class Upkeep:
         self._hurry = asyncio.Event()
         self._seldom = 0.0
 
-    def hurry(self) -> None:
-        """Someone has asked for something: paused a queue, cancelled a running message."""
-        self._hurry.set()
+    def hurry(self, seconds: float = 0.0) -> None:
+        """Someone has asked for something, or something will be due in so many seconds."""
+        if seconds < TICK:
+            asyncio.get_running_loop().call_later(seconds + 0.001, self._hurry.set)
 
     async def heartbeat(self) -> None:
         """Say that this worker is alive, three times a lease."""
@@ -102,8 +103,7 @@ class Upkeep:
         worker = self._worker
         if worker.running:
             for id, lease in await self.link.fetch(SQL["cancelled_leases"], worker=worker.id):
-                one = worker.running.get(id)
-                if one is not None and one.message.lease == lease:
+                if (one := worker.running.get((id, lease))) is not None:
                     one.cancel("cancelled")
 
     def _watch_deadlines(self) -> None:

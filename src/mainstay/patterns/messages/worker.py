@@ -24,7 +24,7 @@ from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages import connections
 from mainstay.patterns.messages.completion import Completion, failure
 from mainstay.patterns.messages.driver import Link, transaction
-from mainstay.patterns.messages.handler import Handler
+from mainstay.patterns.messages.handler import Handler, NotNow
 from mainstay.patterns.messages.message import LeaseLost, Message
 from mainstay.patterns.messages.statements import load
 from mainstay.patterns.messages.upkeep import Upkeep
@@ -116,10 +116,12 @@ class Worker:
         self.installation = ""
         self.finished = 0
         self.failed = 0
-        self.running: dict[int, Running] = {}
+        self.running: dict[tuple[int, int], Running] = {}
+        """By message and lease: after a long absence this worker may meet a message again that it still runs."""
         self._kinds = list(self.handlers)
         self._ready: deque[Running] = deque()
         self._hungry: set[str] = set()
+        self._left_alone: set[str] = set()
         self._order: deque[str] = deque(self.queues)
         self._served = frozenset(self.queues)
         self._wake = asyncio.Event()
@@ -173,6 +175,11 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
             for link in (self._leasing, self._listening, self.completion.link, self.upkeep.link):
                 await link.drop()
+            for ending in self.messages.ending:
+                try:
+                    await ending(self)
+                except Exception:
+                    log.exception("worker %s: a layer could not end well", self.name)
             if self._threads is not None:
                 self._threads.shutdown(wait=False)
             self._ended.set()
@@ -199,7 +206,8 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        if not self._stopping.is_set():
+            self.stop()
         if self._main is not None:
             await self._main
 
@@ -279,10 +287,20 @@ class Worker:
 
     def feed(self, queues: Iterable[str]) -> None:
         """These queues may hold something."""
-        served = self._served.intersection(queues)
+        served = self._served.intersection(queues) - self._left_alone
         if served:
             self._hungry |= served
             self._wake.set()
+
+    def leave_alone(self, queue: str, seconds: float) -> None:
+        """Take nothing from this queue for so long: what its messages need is away."""
+        if queue not in self._left_alone:
+            self._left_alone.add(queue)
+            asyncio.get_running_loop().call_later(seconds, self._come_back, queue)
+
+    def _come_back(self, queue: str) -> None:
+        self._left_alone.discard(queue)
+        self.feed((queue,))
 
     def room(self) -> None:
         """There may be room for more."""
@@ -291,6 +309,7 @@ class Worker:
     async def _lease(self) -> None:
         if self._stopping.is_set():
             await self._ended.wait()
+        self._hungry -= self._left_alone
         # Ahead of the free slots, as many as will become free while the statement is on its way.
         room = self.concurrency + min(self.concurrency, int(self._rate * self._lease_took))
         # What is done and not yet written down counts too, or a crash would repeat all of it.
@@ -425,7 +444,7 @@ class Worker:
     def _start(self) -> None:
         while self._ready and len(self.running) < self.concurrency:
             one = self._ready.popleft()
-            self.running[one.message.id] = one
+            self.running[one.message.id, one.message.lease] = one
             one.task = asyncio.create_task(self._attempt(one))
 
     async def _attempt(self, one: Running) -> None:
@@ -450,7 +469,7 @@ class Worker:
             if isinstance(error, GeneratorExit):
                 raise
         finally:
-            del self.running[message.id]
+            del self.running[message.id, message.lease]
             if self._ready:
                 self._start()
             self._wake.set()
@@ -468,6 +487,11 @@ class Worker:
                     self.completion.end(message, "cancelled")
                     return
             error = TimeoutError(f"not done within {handler.timeout:g} s")
+        if isinstance(error, NotNow):
+            self.completion.postpone(message, str(error), error.after)
+            if error.whole_queue:
+                self.leave_alone(message.queue, error.after)
+            return
         self.failed += 1
         delay = handler.retry.delay(message.attempt)
         match error:

@@ -7,5 +7,5 @@ SELECT greatest(0, least(
             WHERE message.queue = limited.name AND message.state = 'running' AND worker.alive_until > now()),
         floor(burst - extract(epoch FROM greatest(next_start, now()) - now()) * rate)
     ))::int,
-    extract(epoch FROM next_start - now())::float8 - (burst - 1) / rate
+    extract(epoch FROM greatest(next_start, now()) - now())::float8 - (burst - 1) / rate
 FROM mainstay.queue AS limited WHERE name = :queue::text

@@ -1,0 +1,93 @@
+"""A worker as a process of its own, which the tests kill: ``crash_worker.py URL KILL_AT LEASE``.
+
+Kinds: ``effect`` writes through its transaction; ``slow`` says that it has begun and waits; ``block`` blocks the event
+loop for 3 seconds after its write, the first time. With KILL_AT = n > 0 the process kills itself at its n-th statement: odd numbers
+before it is sent, even ones after its answer has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from sqlalchemy import event, text
+
+from mainstay.patterns import Database, Transaction
+from mainstay.patterns.messages import Handler, Message, Messages, Retry, driver
+
+url, kill_at, lease = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+statements = 0
+
+
+def count() -> None:
+    """One more place at which this process may die."""
+    global statements
+    statements += 1
+    if statements == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(cls: Any) -> None:
+    """Let the engine's own statements be such places."""
+    fetch = cls.fetch
+
+    async def counted(self: Any, statement: Any, /, **values: Any) -> Any:
+        count()
+        rows = await fetch(self, statement, **values)
+        count()
+        return rows
+
+    cls.fetch = counted
+
+
+for one in (driver._Psycopg, driver._Asyncpg):
+    dying(one)
+db = Database(url, pool_size=8)
+messages = Messages(db)
+for name in ("before_cursor_execute", "after_cursor_execute"):
+    event.listen(db.engine.sync_engine, name, lambda *_: count())
+event.listen(db.engine.sync_engine, "commit", lambda *_: count())
+event.listen(db.engine.sync_engine, "begin", lambda *_: count())
+
+
+async def write(message: Message, tx: Transaction) -> None:
+    """Two writes, so that there is a point between them."""
+    for what in ("first", "second"):
+        await tx.execute(
+            text("INSERT INTO effect (message, what) VALUES (:id, :what)"), {"id": message.id, "what": what}
+        )
+
+
+async def slow(message: Message) -> None:
+    """Say that it has begun, and wait until the test lets it go on."""
+    print("begun", message.id, flush=True)
+    await asyncio.sleep(2.0)
+
+
+async def block(message: Message, tx: Transaction) -> None:
+    """Write, and hold up the whole event loop."""
+    await write(message, tx)
+    print("begun", message.id, flush=True)
+    if message.attempt == 1:
+        time.sleep(3)  # noqa: ASYNC251
+
+
+retry = Retry(attempts=100, first=0.05, most=0.1)
+messages.handle(Handler(kind="effect", call=write, transactional=True, retry=retry))
+messages.handle(Handler(kind="slow", call=slow, retry=retry))
+messages.handle(Handler(kind="block", call=block, transactional=True, retry=retry))
+
+
+async def main() -> None:
+    """Run until SIGTERM."""
+    worker = messages.worker(concurrency=4, lease=lease, grace=10)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    await worker.run()
+    await db.close()
+
+
+asyncio.run(main())
