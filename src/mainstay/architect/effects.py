@@ -84,7 +84,8 @@ class Do:
 Condition = tuple[int, str]
 """What must hold of a parameter (by position): it is ``none``, ``some`` (not none), ``true`` or ``false``.
 Position -1 is none of them: ``miss:NAME`` says that the collection NAME had no entry for a key yet,
-``detached`` that a row belongs to no session, or that what is asked of it is loaded."""
+``detached`` that a row belongs to no session, or that what is asked of it is loaded, ``switch`` that a switch
+of the settings is set, ``other-database`` that the database is another one than PostgreSQL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from mainstay.architect.effects import (
     walk,
 )
 from mainstay.architect.findings import Location, Severity, Step, Verdict
+from mainstay.architect.review import facts as f
+from mainstay.architect.review.facts import last_name
 from mainstay.architect.review.program import Function, Program
 from mainstay.architect.review.sources import is_migration
 
@@ -269,8 +271,11 @@ class Analysis:
 
     @staticmethod
     def remembers(function: Function, condition: Condition) -> bool:
-        """Whether a look that found nothing is followed by putting it there: the next look finds it."""
-        return condition[1] == "detached" or condition[1].removeprefix("miss:") in function.fills
+        """Whether what must hold seldom does: a look that found nothing is followed by putting it there, so that the
+        next look finds it; a switch of the settings is on; the database is another one than PostgreSQL.
+        """
+        word = condition[1]
+        return condition in _SELDOM_SO or word.removeprefix("miss:") in function.fills
 
     def straight(self, tree: Tree) -> Iterator[tuple[Tree, tuple[str, ...], frozenset[Condition]]]:
         """Effects and calls of a tree that are in no loop, each with the kinds of scopes around it."""
@@ -307,9 +312,19 @@ class Analysis:
         """Whether all ways to a function begin in a script or a migration, as far as the program shows."""
         return self._begins(name, self._is_by_hand)
 
-    def unhurried(self, name: str) -> bool:
+    def in_background(self, name: str) -> bool:
         """Whether nobody waits for a function: all ways to it begin in a script, a migration or a background job."""
-        return self._begins(name, lambda f: self._is_by_hand(f) or any(map(_JOB.search, f.decorated)))
+        return self._begins(name, lambda one: self._is_by_hand(one) or _is_job(one))
+
+    def unhurried(self, name: str) -> bool:
+        """Whether nobody waits for a function, or it is seldom run: a merge, a copy, a clean-up."""
+        return self._begins(name, lambda one: self._is_by_hand(one) or _is_job(one) or _is_seldom(one))
+
+    def deletes_one(self, name: str) -> bool:
+        """Whether a function deletes one record with what hangs on it: a view or service, no method of the row."""
+        function = self.functions[name]
+        is_row = function.klass is not None and self.program.is_row(function.klass.id)
+        return function.name.rpartition(".")[2] in ("delete", "destroy") and not is_row
 
     def _is_by_hand(self, function: Function) -> bool:
         path = function.module.path
@@ -358,6 +373,34 @@ class Analysis:
 _JOB = re.compile(r"(^|_)(task|job|actor)$")
 """Decorators of Celery, Dramatiq, RQ, Huey and their kin, by their last name."""
 
+_TASKS = re.compile(r"(^|/)tasks(/|\.py$)")
+"""Modules that hold background jobs, by the convention of Celery and its kin."""
+_SELDOM = re.compile(
+    r"(^|_)(copy|clone|duplicate|merge|repair|purge|prune|vacuum|reclaim|reconcile|cancel|cleanup|clean_up|migrate"
+    r"|backfill|populate|retire|unlink|archive|restore|anonymi[sz]e|shred)(_|$)"
+)
+"""Names of functions that do work on the data now and then: copies, merges, clean-ups, repairs, cancellations."""
+
+
+def _is_job(function: Function) -> bool:
+    """Whether a queue, a timer or the start of the program runs it."""
+    if any(map(_JOB.search, function.decorated)) or _TASKS.search(function.module.path):
+        return True
+    if any(name == "app_configs" for name, _, _, _ in function.parameters[:1]):
+        return True  # a system check of Django
+    handed = [
+        part
+        for decorator in function.decorators
+        if decorator and decorator[0] == f.CALL and last_name(decorator[1]) == "receiver"
+        for part in (*decorator[2][:1], *(value for name, value in decorator[3] if name == "signal"))
+    ]
+    return any(_JOB.search(last_name(part)) for part in handed if part)
+
+
+def _is_seldom(function: Function) -> bool:
+    return _SELDOM.search(function.name.rpartition(".")[2]) is not None
+
+
 _IMPOSSIBLE = {
     "none": {"true", "some"},
     "false": {"true", "none"},
@@ -371,6 +414,10 @@ def unexpected(attempt: Attempt) -> bool:
     """Whether the handlers run for errors only, rather than where a row or key is missing."""
     return not any(name.endswith(_MISSING) for name in attempt.handles)
 
+
+SWITCH: Condition = (-1, "switch")
+"""A switch of the settings is on, or off."""
+_SELDOM_SO = {SWITCH, (-1, "detached"), (-1, "other-database")}
 
 EARLY: Condition = (-2, "")
 """Something was looked at before, and might have been answer enough."""

@@ -15,6 +15,12 @@ _LOADED = {"dict", "__dict__", "_prefetched_objects_cache", "fields_cache"}
 """Attributes of a row, or of its state, in which stands what was loaded."""
 
 
+_OTHERS = {"mysql", "mariadb", "sqlite", "oracle", "mssql"}
+"""What drivers and ORMs call databases other than PostgreSQL."""
+_DIALECTS = {"vendor", "name", "drivername"}
+"""Attributes of a connection or dialect that name the database."""
+
+
 def decision(frame: Frame, test: Facts) -> frozenset[Origin]:
     return frame.expression(test).o if test is not None else NONE
 
@@ -33,8 +39,12 @@ def required(frame: Frame, test: Facts, held: bool) -> frozenset[Condition]:
         return required(frame, (f.NAME, test[1]), held)
     if kind == f.NAME:
         return _of_name(frame, test[1], "true" if held else "false", held)
+    if _is_switch(test):
+        return frozenset([(-1, "switch")])
     if kind == f.COMPARE and len(test[1]) == 2:
         (left, right), operator = test[1], test[2][0]
+        if operator in ("Eq", "NotEq") and _is_other_database(left, right, held == (operator == "Eq")):
+            return frozenset([(-1, "other-database")])
         if operator in ("In", "NotIn") and right:
             there = held == (operator == "In")
             if there and right[0] == f.ATTR and right[2] in _LOADED:
@@ -50,6 +60,23 @@ def required(frame: Frame, test: Facts, held: bool) -> frozenset[Condition]:
             none = held == (operator in ("Is", "Eq"))
             return _of_name(frame, left[1], "none" if none else "some", not none)
     return NONE
+
+
+def _is_switch(test: Facts) -> bool:
+    """``settings.FEATURE`` or ``getattr(settings, "FEATURE", False)`` as a test: set once for the whole program."""
+    if test[0] == f.ATTR:
+        return bool(test[2].isupper())
+    if test[0] == f.CALL and test[1] == (f.NAME, "getattr") and len(test[2]) > 1:
+        name = test[2][1]
+        return bool(name) and name[0] == f.CONST and type(name[1]) is str and name[1].isupper()
+    return False
+
+
+def _is_other_database(left: Facts, right: Facts, same: bool) -> bool:
+    """Whether ``connection.vendor == "…"``, come out as `same`, means another database than PostgreSQL."""
+    if not (left and left[0] == f.ATTR and left[2] in _DIALECTS and right and right[0] == f.CONST):
+        return False
+    return right[1] in _OTHERS if same else right[1] in ("postgresql", "postgres")
 
 
 def _of_name(frame: Frame, name: str, word: str, there: bool) -> frozenset[Condition]:

@@ -44,7 +44,7 @@ def for_(frame: Frame, statement: Facts) -> str:
     frame.names = merged(before, frame.names)
     if not is_empty(tree):
         text = f"for {render(target) or '…'} in {render(iterable) or '…'}"
-        frame.out.append(Loop(tree, where, values.o, bound, text))
+        frame.out.append(Loop(tree, where, _walked(values, item, where), bound, text))
     if otherwise:
         frame.block(otherwise)
     return ""
@@ -103,7 +103,7 @@ def _turns(frame: Frame, element: Facts, generators: Facts, place: Any) -> Value
         found, frame.out = frame.out, outer
     if found:
         text = f"for {render(target) or '…'} in {render(iterable) or '…'}"
-        frame.out.append(Loop(Sequence(tuple(found)), loop, values.o, bound, text))
+        frame.out.append(Loop(Sequence(tuple(found)), loop, _walked(values, item, loop), bound, text))
     return Value(result.t, frozenset(o for o in result.o if o.loop != loop) | values.o)
 
 
@@ -121,7 +121,8 @@ def each(frame: Frame, function: Value, values: Value, expression: Facts, where:
 
     tree, result = frame.inside(walk)
     if not is_empty(tree):
-        frame.out.append(Loop(tree, where, values.o, bound, f"for each of {render(expression) or '…'}"))
+        text = f"for each of {render(expression) or '…'}"
+        frame.out.append(Loop(tree, where, _walked(values, item, where), bound, text))
     return result
 
 
@@ -185,6 +186,11 @@ def item_of(frame: Frame, values: Value, iterable: Facts, where: Location) -> tu
     if t[0] == "cls":
         return Value(None, values.o), "constant"  # an enumeration
     return Value(None, values.o), "unknown"
+
+
+def _walked(values: Value, item: Value, where: Location) -> frozenset[Origin]:
+    """What a loop walks: the values, and the read that the loop itself makes of a query not yet asked."""
+    return values.o | {o for o in item.o if o.read == where}
 
 
 def _wrapped(frame: Frame, call: Facts, index: int) -> Value:

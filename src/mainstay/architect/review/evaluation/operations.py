@@ -19,7 +19,7 @@ from mainstay.architect.review.program import NONE, Class, Type
 from mainstay.architect.review.sql import read_sql
 
 _OF_THE_READ = {"one", "locks-rows", "may-lock", "presence", "total", "columns", "limited", "lazy", "serializable",
-                "identity"}  # fmt: skip
+                "identity", "related", "narrowed"}  # fmt: skip
 """Traits of a query that its rows keep in their origin."""
 _STATEMENTS_OF = {
     "Select": Kind.READ,
@@ -112,7 +112,10 @@ def operate(
     if operation.model >= 0:
         model = model_of(values, operation.model, traits) or model
     if operation.where:
-        _note_conditions(values[1 if operation.model >= 0 else 0 :], named, traits)
+        asked = values[1 if operation.model >= 0 else 0 :]
+        _note_conditions(asked, named, traits)
+        if asked or named:
+            traits.add("narrowed")
     if operation.sets:
         _note_sets(named, traits)
     if operation.loads:

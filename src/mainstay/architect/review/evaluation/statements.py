@@ -67,7 +67,7 @@ def _if(frame: Frame, statement: Facts) -> str:
         frame.names = after_one
     else:
         frame.names = merged(after_one, frame.names)
-    if is_empty(one) and is_empty(other) and not ((left_one or left_other) and on):
+    if is_empty(one) and is_empty(other) and not ((left_one or left_other) and (on or when or unless)):
         return left_one and left_other
     then: frozenset[Condition] = NONE
     if left_one or (unless and _may_leave(body)):

@@ -31,7 +31,7 @@ _NO_RACE = {"locks-rows", "may-lock", "serializable", "outcome", "many"}
 
 
 _ONCE = re.compile(
-    r"(^|\.|_)(setup|init|initialize|install|populate|migrate|seed|bootstrap|sync|load|import|upgrade)(_|$)"
+    r"(^|\.|_)(setup|init|initialize|install|populate|migrate|seed|bootstrap|sync|load|import|upgrade|shred|anonymi[sz]e)(_|$)"
 )
 """Names of functions that run alone: at set-up, in a migration, in one scheduler."""
 
@@ -409,7 +409,7 @@ class _Walk:
                 Step(written, f"writes {target}: {do.effect.text}", self.analysis.name(where)),
             )
             if verdict is Verdict.LIKELY and (
-                self.analysis.by_hand(self.function.id)
+                self.analysis.in_background(self.function.id)
                 or self.analysis.program.serializable
                 or _ONCE.search(self.function.name)
             ):

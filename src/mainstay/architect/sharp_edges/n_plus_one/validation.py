@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mainstay.architect.effects import Attempt, Branch, Condition, Do, Invoke, Kind, Loop, Scope, Tree
+from mainstay.architect.effects import Attempt, Branch, Condition, Do, Invoke, Kind, Loop, Scope, Tree, walk
 from mainstay.architect.findings import Location, Step, Verdict
 from mainstay.architect.review.analysis import (
     CACHED,
     EARLY,
+    SWITCH,
     Analysis,
     Match,
     Reached,
@@ -29,6 +30,8 @@ MOST = 3
 """Findings that are printed for one and the same query; further loops that reach it are possible ones."""
 _TELLS = re.compile(r"(^|\.)_*(warn|complain|raise)(_|$)|(warning|error)_message")
 """Names of functions that tell what is wrong, which is not so in every turn."""
+_AGAIN = re.compile(r"(^|[._])(refresh|reload|legacy|deprecated)(_|$)")
+"""Names of functions that read a row again on purpose, or serve rows and clients of an older kind."""
 _Waiting = tuple[Tree, tuple[Loop, ...], frozenset[Condition], int]
 """A tree still to be walked, the loops around it, what must hold for it, the branches since the innermost loop."""
 _Found = tuple[Match, object, str, int]
@@ -55,10 +58,10 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[tuple[Match
         if isinstance(item, Scope) and item.kind in ("thread", "after-commit", "leaving"):
             loops = ()
         if isinstance(item, Scope) and item.kind in ("transaction", "lock"):
-            # A transaction or lock a turn: each turn is a unit of work of its own, and reads what it needs again.
-            loops = _less_sure(loops)
+            loops = _less_sure(loops)  # each turn is a unit of work of its own, and reads what it needs again
         if isinstance(item, Loop):
-            loops, branches = (*loops, item), 0
+            loops, branches = (*loops, *(_less_sure((item,)) if _is_unit(item) else (item,))), 0
+            when -= {SWITCH}  # what is asked once before the loop says nothing of its turns
         branches += isinstance(item, Branch)
         if loops and isinstance(item, Do):
             match = _own(analysis, function, item, loops)
@@ -81,6 +84,16 @@ def _in_function(analysis: Analysis, function: Function) -> Iterator[tuple[Match
             if key not in said:
                 said.add(key)
                 yield match[0], branches + match[3]
+
+
+def _is_unit(loop: Loop) -> bool:
+    """Whether a turn is a unit of work of its own: it opens a session or transaction, locks or commits."""
+    return any(
+        item.kind in ("transaction", "session", "lock")
+        if isinstance(item, Scope)
+        else isinstance(item, Do) and item.effect.kind is Kind.COMMIT
+        for item in walk(loop.body)
+    )
 
 
 def _less_sure(loops: tuple[Loop, ...]) -> tuple[Loop, ...]:
@@ -147,8 +160,10 @@ def _below(analysis: Analysis, function: Function, invoke: Invoke, loops: tuple[
         ),
     )
     verdict = _verdict(analysis, function, loop, reached.do)
-    seldom = reached.error or _deep(reached) or any(_TELLS.search(analysis.name(to)) for _, _, to in calls)
-    if _remembered(reached) or seldom or _writes(calls) or reached.apart:
+    names = [analysis.name(called) for _, _, called in calls]
+    seldom = reached.error or _deep(reached) or any(_TELLS.search(n) or _AGAIN.search(n) for n in names)
+    part = _writes(calls) or reached.apart or _serves_a_write(analysis, calls, reached.do)
+    if _remembered(reached) or seldom or part:
         verdict = Verdict.POSSIBLE
     message = _message(function.name, loop, reached.do, len(calls))
     match = Match(verdict, message, invoke.location, path, function.name)
@@ -164,6 +179,38 @@ def _deep(reached: Reached) -> bool:
 def _writes(calls: tuple[tuple[str, Location, str], ...]) -> bool:
     """Whether the query is part of writing the row: what one statement for all rows would leave out on purpose."""
     return any(called.rpartition(".")[2].partition("#")[0] in WRITING for _, _, called in calls)
+
+
+def _serves_a_write(analysis: Analysis, calls: tuple[tuple[str, Location, str], ...], do: Do) -> bool:
+    """Whether the loop calls an operation on one row that writes, at once, to the table that the query reads.
+
+    It reads what it changes: a unit of work for one row, which no query for all rows can stand for. A write
+    that waits for the flush of an ORM goes out together with others and does not count.
+    """
+    return bool(do.effect.target) and any(
+        other.do.effect.kind is Kind.WRITE
+        and other.do.effect.target == do.effect.target
+        and not other.do.traits & {"pending", "flush"}
+        for _, _, called in calls
+        for other in analysis.reached(called)
+    )
+
+
+def _of_one_event(function: Function, loop: Loop) -> bool:
+    """Whether a handler of a signal walks rows chosen by what the signal hands it: those of one row, few as a rule."""
+    names = [name for name, _, _, _ in function.parameters]
+    rest = bool(function.parameters) and function.parameters[-1][3] == "**"
+    if "receiver" not in function.decorated and not ("sender" in names[:2] and rest):
+        return False
+    return any(o.parameter >= 0 and names[o.parameter] not in ("self", "sender") for o in loop.over)
+
+
+def _is_part_of_one(loop: Loop) -> bool:
+    """Whether a loop walks a part of the children of one record (``order.payments.filter(…)``): few, as a rule.
+
+    A relation that loads lazily is worth its mend even so, for it costs a word. Another query costs a new design.
+    """
+    return any({"related", "narrowed"} <= o.traits and "one" not in o.traits for o in loop.over)
 
 
 def _remembered(reached: Reached) -> bool:
@@ -187,7 +234,11 @@ def _counts(do: Do, calls: tuple[object, ...]) -> bool:
 
 
 def _verdict(analysis: Analysis, function: Function, loop: Loop, do: Do) -> Verdict:
-    if loop.bound != "rows" or do.effect.kind is Kind.WRITE or analysis.unhurried(function.id):
+    if loop.bound != "rows" or do.effect.kind is Kind.WRITE:
+        return Verdict.POSSIBLE
+    if analysis.unhurried(function.id) or analysis.deletes_one(function.id) or _of_one_event(function, loop):
+        return Verdict.POSSIBLE
+    if "lazy" not in do.traits and _is_part_of_one(loop):
         return Verdict.POSSIBLE
     if {"lazy", "one", "autobegin"} <= do.traits and _fetched(analysis, function, do):
         return Verdict.POSSIBLE
@@ -224,7 +275,7 @@ def _verb(do: Do) -> str:
 
 def _rows(loop: Loop) -> object:
     """The rows that a loop walks. A second loop over the same ones finds loaded what the first one loaded."""
-    reads = frozenset(o.read for o in loop.over if o.read is not None)
+    reads = frozenset(o.read for o in loop.over if o.read not in (None, loop.location))
     return reads or loop.location
 
 
