@@ -1,7 +1,9 @@
 """Patterns: what a service imports at run time. Each pattern is a module with a page beside it.
 
-Nothing here knows the architect's wing, and nothing here needs more than SQLAlchemy, psycopg and httpx.
+Nothing here knows the architect's wing, and nothing here needs more than SQLAlchemy, psycopg, httpx and pydantic.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from mainstay.patterns.conditional_update import update_one, update_where
 from mainstay.patterns.database import Database
@@ -26,13 +28,15 @@ from mainstay.patterns.errors import (
 )
 from mainstay.patterns.guards import refuse_in_transaction
 from mainstay.patterns.http_answers import Answer, AnswerErrors, answer_to
-from mainstay.patterns.http_client import HttpClient
 from mainstay.patterns.keyset_pagination import Page
 from mainstay.patterns.repository import Repository
 from mainstay.patterns.serialization_retry import sqlstate
 from mainstay.patterns.service_layer import transactional
 from mainstay.patterns.transaction import Transaction
 from mainstay.patterns.version_column import etag, if_match
+
+if TYPE_CHECKING:
+    from mainstay.patterns.http_client import HttpClient
 
 __all__ = [
     "Answer",
@@ -68,3 +72,12 @@ __all__ = [
     "update_one",
     "update_where",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """httpx takes eight megabytes, so it is imported by those who call other systems."""
+    if name == "HttpClient":
+        from mainstay.patterns.http_client import HttpClient
+
+        return HttpClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
