@@ -47,7 +47,7 @@ def empty(address: URL) -> URL:
     """The same database with all tables empty."""
     with psycopg.connect(dsn(address), autocommit=True) as connection:
         connection.execute(
-            "TRUNCATE mainstay.message, mainstay.worker, mainstay.queue, effect RESTART IDENTITY"
+            "TRUNCATE mainstay.message, mainstay.worker, mainstay.queue, effect RESTART IDENTITY CASCADE"
         )
     return address
 

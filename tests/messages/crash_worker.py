@@ -1,8 +1,8 @@
 """A worker as a process of its own, which the tests kill: ``crash_worker.py URL KILL_AT LEASE``.
 
 Kinds: ``effect`` writes through its transaction; ``slow`` says that it has begun and waits; ``block`` blocks the event
-loop for 3 seconds after its write, the first time. With KILL_AT = n > 0 the process kills itself at its n-th statement: odd numbers
-before it is sent, even ones after its answer has come.
+loop for 3 seconds after its write, the first time. With KILL_AT = n > 0 the process kills itself at its
+n-th point: before a statement is sent, or after its answer has come.
 """
 
 from __future__ import annotations

@@ -509,3 +509,39 @@ def test_nothing_to_do_is_said(messages: Messages) -> None:
         messages.worker(lease=0)
     with pytest.raises(ValueError, match="attempts must be"):
         Retry(attempts=0)
+
+
+async def test_complete_in_a_savepoint_that_is_undone(db: Database, messages: Messages, sql: Any) -> None:
+    """`message.complete` in a part that is rolled back neither loses the message nor leaves it running."""
+
+    async def work(message: Message) -> None:
+        try:
+            async with db.transaction() as tx:
+                await message.complete(tx)
+                raise RuntimeError("undone")
+        except RuntimeError:
+            pass
+
+    messages.handle(Handler(kind="work", call=work))
+    await publish(db, ONE)
+    async with messages.worker():
+        await until(lambda: sql("SELECT count(*) FROM mainstay.message") == [(0,)])
+
+
+async def test_stopping_at_once_loses_nothing_that_had_not_begun(
+    db: Database, messages: Messages, sql: Any
+) -> None:
+    """Handlers whose tasks had no step yet when the worker was told to stop at once are handed back."""
+
+    async def work(message: Message) -> None:
+        one.stop()
+        one.stop()
+        await asyncio.Event().wait()
+
+    messages.handle(Handler(kind="work", call=work))
+    await publish(db, *numbered(20))
+    async with messages.worker(concurrency=20) as one:
+        pass
+    assert sql("SELECT state::text, attempts, count(*) FROM mainstay.message GROUP BY 1, 2") == [
+        ("waiting", 0, 20)
+    ]

@@ -144,7 +144,7 @@ class Completion:
                 self._due[name] = batch + self._due.get(name, [])
                 self._news.set()
                 raise
-            self.due -= len(batch)
+            self.due = max(0, self.due - len(batch))
             self._worker.room()
         self._quiet.set()
 

@@ -64,6 +64,10 @@ async def connect(database: Database, name: str, *, settings: str = "") -> Drive
     return driver
 
 
+PATIENCE = 40.0
+"""Seconds after which a statement is given up with its connection: longer than statement_timeout, so it is the network."""
+
+
 class Link:
     """A connection that is made when it is needed, and made anew after any error on it."""
 
@@ -85,7 +89,8 @@ class Link:
         """Run one statement; its rows."""
         driver = self._driver or await self.driver()
         try:
-            return await driver.fetch(statement, **values)
+            async with asyncio.timeout(PATIENCE):
+                return await driver.fetch(statement, **values)
         except BaseException:
             # Also when cancelled: nobody knows what the server is still doing on it.
             await self.drop(driver)

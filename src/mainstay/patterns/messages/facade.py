@@ -6,19 +6,26 @@ Each layer is a module of its own beside this package and is imported when it is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from mainstay.patterns.database import Database
 from mainstay.patterns.messages.engine import Engine
 
 if TYPE_CHECKING:
+    from mainstay.patterns.brokers import Broker
+    from mainstay.patterns.events.event import Event
+    from mainstay.patterns.events.subscriptions import Subscriptions
     from mainstay.patterns.jobs import Job, JobStatus
     from mainstay.patterns.jobs.job import Declaration
+    from mainstay.patterns.messages.engine import Publishable
     from mainstay.patterns.messages.handler import Retry
+    from mainstay.patterns.messages.message import NewMessage
     from mainstay.patterns.schedules.declaration import Declarations
 
 Takes = ParamSpec("Takes")
 Returned = TypeVar("Returned")
+Function = TypeVar("Function", bound=Callable[..., Any])
 AnyJob = TypeVar("AnyJob", bound="Job[..., Any, Any, Any]")
 
 
@@ -33,6 +40,150 @@ class Messages(Engine):
         super().__init__(database)
         database.messages = self
         self._schedules: Declarations | None = None
+        self._subscriptions: Subscriptions | None = None
+
+    # -------------------------------------------------------------------------------------------- events
+
+    async def publish(self, connection: Any, *items: NewMessage | Publishable | Event) -> list[int | None]:
+        """Publish events or messages in the transaction that `connection` is in: they exist if and when it commits.
+
+        An event comes to one message for each subscriber that the database knows of, whichever process runs it; all by
+        one INSERT. One without subscribers is kept for the first that comes (`Event`, `keep`).
+
+        Args:
+            connection: a `Transaction`, `AsyncSession`, `AsyncConnection`, `psycopg.AsyncConnection` or asyncpg's.
+
+        Returns:
+            The id of each message, in order; None for one whose unique key is taken.
+
+        Raises:
+            Unserializable: a payload cannot be written as JSON.
+            PayloadTooLarge: a payload is longer than 1 MiB.
+        """
+        if not any(map(_is_event, items)):
+            return await super().publish(connection, *items)  # type: ignore[arg-type]
+        from mainstay.patterns.events.publishing import publish
+
+        ids: list[int | None] = []
+        for events, group in groupby(items, _is_event):
+            if events:
+                ids += await publish(connection, list(group))  # type: ignore[arg-type]
+            else:
+                ids += await super().publish(connection, *group)  # type: ignore[arg-type]
+        return ids
+
+    def publish_sync(self, connection: Any, *items: NewMessage | Publishable | Event) -> list[int | None]:
+        """As `publish`, for a `Session`, `Connection`, `psycopg.Connection`, psycopg2 or Django connection."""
+        if not any(map(_is_event, items)):
+            return super().publish_sync(connection, *items)  # type: ignore[arg-type]
+        from mainstay.patterns.events.publishing import publish_sync
+
+        ids: list[int | None] = []
+        for events, group in groupby(items, _is_event):
+            if events:
+                ids += publish_sync(connection, list(group))  # type: ignore[arg-type]
+            else:
+                ids += super().publish_sync(connection, *group)  # type: ignore[arg-type]
+        return ids
+
+    def subscribe(
+        self,
+        *events: type[Event],
+        name: str | None = None,
+        queue: str | None = None,
+        retry: Retry | None = None,
+        timeout: float = 300.0,
+    ) -> Callable[[Function], Function]:
+        """Have a function called with every event of these classes: ``@messages.subscribe(OrderPlaced)``.
+
+        Its first argument is the event. A parameter annotated `Transaction` gets the worker's transaction, in which
+        the event is completed too; one annotated `Message` gets the message. Plain functions run in a thread. Each
+        subscriber has its own copy of each event: what one does or fails to do is nothing to the others.
+
+        Events with the same key come one after the other, as they were published. One that fails holds up those of
+        its key until its last attempt, and then they go on without it. Who would rather stop there never gives up:
+        ``retry=Retry(attempts=1_000_000)``.
+
+        Args:
+            name: what its messages wait under; default: the function's module and name. Never change it.
+            queue: default: one of its own, with its name.
+            retry: after a failure; default: `Retry()`.
+            timeout: seconds that one attempt may take.
+
+        Raises:
+            Misuse: the name is taken or not stable, or the function cannot be called with the event.
+        """
+
+        def register(function: Function) -> Function:
+            from mainstay.patterns.events.subscriber import subscribe
+            from mainstay.patterns.messages.handler import Retry
+
+            subscribe(
+                self.subscriptions(),
+                events,
+                function,
+                name=name,
+                queue=queue,
+                retry=retry or Retry(),
+                timeout=timeout,
+            )
+            return function
+
+        return register
+
+    def subscriptions(self) -> Subscriptions:
+        """The subscriptions of this code: ``messages.subscriptions().retire_after = 86400`` (seconds)."""
+        from mainstay.patterns.events.subscriptions import Subscriptions
+
+        if self._subscriptions is None:
+            self._subscriptions = Subscriptions(self)
+        return self._subscriptions
+
+    def relay(
+        self,
+        *,
+        to: Broker,
+        events: Sequence[type[Event]] | None = None,
+        name: str = "relay",
+        source: str | None = None,
+        queue: str | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        """Send events on to a broker as CloudEvents: ``messages.relay(to=broker("nats://…", "shop"), source="/shop")``.
+
+        An event is done when the broker has confirmed it. Order per key is kept, and its id is the same in every
+        attempt, so that who receives it can tell duplicates. While the broker is away events wait, and no attempt
+        counts; one that it refuses is retried and in the end dead. What came from a broker is never relayed.
+
+        Args:
+            events: default: all, of whichever code.
+            name: the subscriber's; a second relay needs one of its own. Never change it.
+            source: the CloudEvents source, a URI reference such as ``/shop``; default: a URN of this database.
+            queue: default: one with the relay's name.
+            retry: after a refusal; default: `Retry()`.
+
+        Raises:
+            Misuse: the name is taken.
+        """
+        from mainstay.patterns.events.relay import register
+
+        register(self, to, events, name=name, source=source, queue=queue, retry=retry)
+
+    def receive(self, broker: Broker, *, consumer: str, events: Sequence[type[Event]]) -> None:
+        """Take events from a broker, each once, for the subscribers of this service, while a worker runs.
+
+        The CloudEvents type is the event's name, with or without ``.v2`` behind it for the version. Other types are
+        passed over. What is no CloudEvent, or none that can be stored, is kept as a dead message of kind `consumer`.
+
+        Args:
+            consumer: the durable place in the broker's topic, and the inbox's. Never change it.
+
+        Raises:
+            Misuse: there are no events to receive.
+        """
+        from mainstay.patterns.events.receiving import register
+
+        register(self, broker, consumer, events)
 
     # -------------------------------------------------------------------------------- jobs and schedules
 
@@ -111,15 +262,23 @@ class Messages(Engine):
         return await status(self.database, id)
 
     @overload
-    async def result(self, id: int, *, timeout: float = 30.0) -> Any: ...
+    async def result(self, id: int, *, timeout: float = 30.0) -> Any: ...  # noqa: ASYNC109
 
     @overload
     async def result(
-        self, id: int, job: Job[..., Any, Any, Returned], *, timeout: float = 30.0
+        self,
+        id: int,
+        job: Job[..., Any, Any, Returned],
+        *,
+        timeout: float = 30.0,  # noqa: ASYNC109
     ) -> Returned: ...
 
     async def result(
-        self, id: int, job: Job[..., Any, Any, Any] | None = None, *, timeout: float = 30.0
+        self,
+        id: int,
+        job: Job[..., Any, Any, Any] | None = None,
+        *,
+        timeout: float = 30.0,  # noqa: ASYNC109
     ) -> Any:
         """Wait for the result of a job that keeps it.
 
@@ -152,7 +311,7 @@ class Messages(Engine):
         name: str | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> Callable[[AnyJob], AnyJob]:
-        """Run a job by the clock: ``@messages.schedule("0 9 * * 1-5", zone="Europe/Berlin")`` above ``@messages.job()``.
+        """Run a job by the clock: ``@messages.schedule("0 9 * * 1-5", zone="Europe/Berlin")`` above ``@messages.job``.
 
         The job finds its tick in ``message.headers["scheduled_for"]``, and in a parameter ``scheduled_for`` if it has
         one. Exactly one job is enqueued a tick, however many workers there are; `patterns/schedules/schedule.md` tells
@@ -189,3 +348,8 @@ class Messages(Engine):
             name=name,
             arguments=arguments or {},
         )
+
+
+def _is_event(item: object) -> bool:
+    """Told without importing what only events need."""
+    return hasattr(type(item), "event_upcasters")

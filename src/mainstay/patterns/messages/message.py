@@ -139,6 +139,8 @@ class Message:
 
     __slots__ = (
         "_completed",
+        "_result",
+        "_transactional",
         "_worker",
         "attempt",
         "headers_json",
@@ -164,6 +166,7 @@ class Message:
         key: str | None,
         published_at: datetime,
         unique_held: bool,
+        transactional: bool,
         worker: Worker,
     ) -> None:
         self.id = id
@@ -177,7 +180,9 @@ class Message:
         self.published_at = published_at
         self.unique_held = unique_held
         self._worker = worker
+        self._transactional = transactional
         self._completed = False
+        self._result: tuple[Any] | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -196,7 +201,15 @@ class Message:
         Raises:
             LeaseLost: it is another worker's by now; let it leave the transaction, so that nothing of it stays.
         """
+        if self._transactional:
+            self._result = (
+                result,
+            )  # the worker completes it as the last statement of the handler's transaction
+            return
         await self._worker.complete_in(tx, self, result)
+        tx.after_commit(self._mark_completed)
+
+    def _mark_completed(self) -> None:
         self._completed = True
 
     async def report_progress(self, progress: Any) -> None:

@@ -42,6 +42,8 @@ FIRST_POLL = 0.02
 
 A publisher that looked for sleeping workers before this one fell asleep, and commits after, wakes nobody. By doubling,
 its message is found within about as much time as its transaction took."""
+MOST_THREADS = 32
+"""Plain functions at work at once in one worker."""
 QUEUES_AT_ONCE = 64
 """How many queues one lease statement looks into."""
 
@@ -49,21 +51,24 @@ QUEUES_AT_ONCE = 64
 class Running:
     """An attempt under way."""
 
-    __slots__ = ("deadline", "handler", "message", "task", "why")
+    __slots__ = ("begun", "deadline", "handler", "message", "task", "why")
 
     def __init__(self, message: Message, handler: Handler) -> None:
         self.message = message
         self.handler = handler
         self.deadline = time.monotonic() + handler.timeout
         self.task: asyncio.Task[None] | None = None
+        self.begun = False
         self.why = ""
         """Why it was cancelled: ``timeout``, ``cancelled``, ``stopping`` or ``lost``."""
 
     def cancel(self, why: str) -> None:
         """End the attempt, if it has not been told so already."""
-        if not self.why and self.task is not None:
+        if not self.why:
             self.why = why
-            self.task.cancel()
+            # A task cancelled before its first step never runs, not even its `finally`: it looks at `why` instead.
+            if self.task is not None and self.begun:
+                self.task.cancel()
 
 
 class Worker:
@@ -137,6 +142,7 @@ class Worker:
         self._lease_took = 0.0
         self._transactions = asyncio.Semaphore(max(1, self.database.engine.pool.size() - 1))  # type: ignore[attr-defined]
         self._threads: ThreadPoolExecutor | None = None
+        self._thread_room = asyncio.Semaphore(min(MOST_THREADS, concurrency))
         # A lease lost in a crash of the server only means that the message is due again: no need to wait for the disk.
         self._leasing = Link(self.database, "leases", settings="SET synchronous_commit = off")
         self._listening = Link(self.database, "listens")
@@ -325,9 +331,8 @@ class Worker:
         if self._idle and time.monotonic() - self._last_rest > 1.0:
             self._idle = False
             await self._leasing.fetch(SQL["set_idle"], worker=self.id, idle=False)
-        limited = [name for name in asked if name in self.upkeep.limited]
-        if limited:
-            asked = limited[:1]
+        limited = asked[0] in self.upkeep.limited
+        asked = asked[:1] if limited else [name for name in asked if name not in self.upkeep.limited]
         self._hungry.difference_update(asked)
         begun = time.monotonic()
         try:
@@ -424,10 +429,21 @@ class Worker:
 
     def _take(self, row: Sequence[Any]) -> None:
         id, lease, attempt, queue, kind, payload, headers, key, published_at, expired, unique_held = row
-        message = Message(
-            id, lease, attempt, queue, kind, payload, headers, key, published_at, unique_held, self
-        )
         handler = self.handlers[kind]
+        message = Message(
+            id,
+            lease,
+            attempt,
+            queue,
+            kind,
+            payload,
+            headers,
+            key,
+            published_at,
+            unique_held,
+            handler.transactional,
+            self,
+        )
         if expired:
             self.completion.end(message, "expired")
         elif attempt > handler.retry.attempts:
@@ -449,14 +465,17 @@ class Worker:
 
     async def _attempt(self, one: Running) -> None:
         message, handler = one.message, one.handler
+        one.begun = True
         try:
+            if one.why:
+                raise asyncio.CancelledError
             if handler.transactional:
                 async with self._transactions:
                     one.deadline = time.monotonic() + handler.timeout
                     await self.database.run(partial(self._in_transaction, message, handler))
             else:
                 if handler.blocking:
-                    result = await self._in_thread(handler, message)
+                    result = await self._in_thread(one)
                 else:
                     result = await handler.call(message)
                 if not message._completed:
@@ -508,15 +527,20 @@ class Worker:
         )
 
     async def _in_transaction(self, message: Message, handler: Handler, tx: Transaction) -> None:
+        message._result = None
         result = await handler.call(message, tx)
-        if not message._completed:
-            await self.complete_in(tx, message, result)
+        if message._result is not None:
+            (result,) = message._result
+        await self.complete_in(tx, message, result)
 
-    async def _in_thread(self, handler: Handler, message: Message) -> Any:
+    async def _in_thread(self, one: Running) -> Any:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(min(32, self.concurrency), thread_name_prefix="mainstay")
-        call = partial(contextvars.copy_context().run, handler.call, message)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            most = min(MOST_THREADS, self.concurrency)
+            self._threads = ThreadPoolExecutor(most, thread_name_prefix="mainstay")
+        async with self._thread_room:
+            one.deadline = time.monotonic() + one.handler.timeout
+            call = partial(contextvars.copy_context().run, one.handler.call, one.message)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def complete_in(self, tx: Transaction, message: Message, result: Any) -> None:
         """Complete a message in the transaction of its handler."""
@@ -539,5 +563,8 @@ class Worker:
 
 
 def _brief(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = "(its message cannot be shown)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
