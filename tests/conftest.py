@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -50,3 +51,9 @@ def node() -> str:
     require(bool(found and shutil.which("npm")), "Node.js with npm")
     assert found
     return found
+
+
+@pytest.fixture(scope="session")
+def needs_server() -> Callable[[int, str], None]:
+    """``needs_server(port, name)``: go on only where that server listens on loopback."""
+    return lambda port, name: require(listening(port), f"{name} on port {port}")

@@ -1,0 +1,1 @@
+"""The brokers by the scheme of their address: a module of that name with a class `Implementation`."""
