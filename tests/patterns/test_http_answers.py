@@ -215,6 +215,18 @@ async def test_no_reply_before_the_commit(db: Database, http: httpx.AsyncClient)
     assert (await http.get("/paged")).text == "1\n2\n3\n4\n"
 
 
+async def test_a_request_inside_the_transaction_of_a_test(db: Database, http: httpx.AsyncClient) -> None:
+    """What was open before the request came is none of its business, so a test can undo all of it."""
+    with pytest.raises(KeyError):
+        async with db.transaction() as tx:
+            row = await documents.add(tx, Document(title="draft"))
+            reply = await http.put(f"/documents/{row.id}?title=x", headers={"if-match": '"1"'})
+            assert reply.json()["etag"] == '"2"'
+            raise KeyError
+    async with db.transaction() as tx:
+        assert await tx.scalar(select(Document)) is None
+
+
 async def test_a_fault_of_the_program_stays_one(http: httpx.AsyncClient) -> None:
     """A violated constraint that the service did not expect is the framework's to answer."""
     with pytest.raises(IntegrityError):

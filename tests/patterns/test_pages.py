@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pattern_models import Account, Entry
+from pattern_models import Account, Document, Entry
 
 import mainstay.patterns
 from mainstay.architect.catalog import read_page
@@ -52,6 +52,7 @@ async def test_the_code_of_a_page_runs(db: Database, file: Path) -> None:
         "db": db,
         "Account": Account,
         "Entry": Entry,
+        "Document": Document,
         "ann": account.id,
         "provider_url": f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}",
     }
