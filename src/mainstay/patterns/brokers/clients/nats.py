@@ -43,7 +43,7 @@ _PREFIX = "ce-"
 _SUBJECT = re.compile(r"[^\s.*>]+(?:\.[^\s.*>]+)*")
 _PLAIN = "".join(set(string.punctuation) - {'"', "%"})
 _FETCH = 2.0
-"""Seconds after which a request for messages is made anew, since one may be lost with its connection."""
+"""Seconds after which a request for messages is made anew at the latest, since one may be lost with its connection."""
 _BACK_OFF = 1.0
 """Seconds between two attempts to consume while the server is away."""
 
@@ -77,6 +77,8 @@ class Implementation:
         self._timeout = timeout
         self._largest = largest
         self._redeliver_after = redeliver_after
+        # Well before anything is redelivered, so that it does not go to the open request of a process that is dead.
+        self._fetch = min(_FETCH, redeliver_after / 4)
         self._options = options
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
@@ -176,7 +178,7 @@ class Implementation:
             try:
                 while True:
                     try:
-                        messages = await subscription.fetch(await holding.room(), timeout=_FETCH)
+                        messages = await subscription.fetch(await holding.room(), timeout=self._fetch)
                     except NatsTimeout:
                         continue
                     for message in messages:
