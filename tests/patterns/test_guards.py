@@ -69,7 +69,9 @@ async def test_one_task_after_the_other(db: Database) -> None:
     assert await count(db) == 2
 
 
-async def test_a_task_still_at_work_at_the_end(db: Database, other: Database) -> None:
+async def test_a_task_still_at_work_at_the_end(
+    db: Database, other: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing is committed, the block says so, and the connection comes back whole."""
     async with other.transaction() as holder:
         await holder.advisory_lock("gate")
@@ -83,6 +85,7 @@ async def test_a_task_still_at_work_at_the_end(db: Database, other: Database) ->
     with pytest.raises(DBAPIError):
         await left_alone
     await released
+    assert not caplog.records  # the rollback waited for its turn
     assert idle(db)
     assert await count(db) == 0
 

@@ -155,7 +155,7 @@ async def test_the_last_writes_of_an_inner_block_are_within_its_limits(db: Datab
             await tx.execute(
                 text(
                     "CREATE FUNCTION pg_temp.doze() RETURNS trigger LANGUAGE plpgsql AS"
-                    " 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'"
+                    " 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END'"
                 )
             )
             await tx.execute(
@@ -266,13 +266,16 @@ async def test_a_task_cancelled_in_a_part(db: Database) -> None:
 
     async def work() -> None:
         async with db.transaction(), db.transaction() as tx:
-            started.set()
             await tx.execute(text("SELECT pg_sleep(60)"))
 
-    started = asyncio.Event()
     task = asyncio.create_task(work())
-    await started.wait()
-    await asyncio.sleep(0)
+    asleep = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    )
+    async with db.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        while not await connection.scalar(asleep):
+            pass
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -256,7 +256,7 @@ async def test_a_bulk_update_by_primary_key(db: Database) -> None:
 
 
 async def test_other_statements_are_left_alone(db: Database, id: int) -> None:
-    """A model without a version, a table of SQLAlchemy's core, a delete, an alias of ordered values."""
+    """A model without a version, a table of the core, a delete; ordered values, which take nothing in, are refused."""
     async with db.transaction() as tx:
         tx.add(Account(owner="ann"))
         await tx.execute(update(Account).values(balance=3))
