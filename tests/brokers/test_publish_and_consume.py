@@ -246,6 +246,31 @@ async def test_a_consumer_outlives_an_outage(place: Place, proxy: Proxy) -> None
         assert without_repeats(await coming)[-2:] == ["2", "3"]
 
 
+async def test_what_was_closed_can_be_opened_again(place: Place) -> None:
+    """A worker that ends closes its broker; the next one in the same process opens the same object."""
+    await bound(place)
+    opened = place.open()
+    for id in ("1", "2"):
+        async with opened, opened.consume("first") as deliveries:
+            await opened.publish([event(id)])
+            assert [each.id for each in await taken(deliveries, 1)] == [id]
+
+
+async def test_nothing_to_publish_is_nothing(place: Place) -> None:
+    """Not even a connection is made for it."""
+    async with place.open(port=1) as opened:
+        await opened.publish([])
+
+
+async def test_names_and_numbers_that_cannot_be_used_are_refused(place: Place) -> None:
+    """Before anything is sent."""
+    async with place.open() as opened:
+        for consumer, prefetch in (("a b", 1), ("a.b", 1), ("", 1), ("first", 0)):
+            with pytest.raises(ValueError, match=r"consumer|prefetch"):
+                async with opened.consume(consumer, prefetch=prefetch):
+                    pass
+
+
 async def until_published(opened: object, events: list[CloudEvent]) -> None:
     """Publish again what was not confirmed, as a relay does."""
     async with asyncio.timeout(30):

@@ -142,7 +142,9 @@ class Implementation:
                 "enable.auto.commit": True,
                 "auto.commit.interval.ms": 1000,
                 "enable.auto.offset.store": False,
-                "queued.min.messages": prefetch,
+                # librdkafka reads ahead of us; by default as many as 100 000, and pauses for a second when it has them.
+                "queued.min.messages": 10 * prefetch,
+                "fetch.queue.backoff.ms": 20,
             },
             self._topic,
             prefetch,

@@ -31,7 +31,6 @@ from mainstay.patterns.guards import refuse_in_transaction
 try:
     from redis.asyncio import Redis
     from redis.exceptions import (
-        AuthenticationError,
         BusyLoadingError,
         ConnectionError,
         OutOfMemoryError,
@@ -274,8 +273,6 @@ class Implementation:
     # ------------------------------------------------------------------------------------------- errors
 
     def _is_away(self, error: Exception) -> bool:
-        if isinstance(error, AuthenticationError):
-            return False
         return isinstance(error, _AWAY) or str(error).startswith(_AWAY_CODES)
 
     def _say(self, error: Exception) -> str:
