@@ -8,10 +8,12 @@ FLOOR = Row("floor", "floor", "bench-messages", "postgresql")
 PGQUEUER = Row(
     "pgqueuer, batch 100", "pgqueuer", "bench-messages", "postgresql", {"batch": "100"}, enqueues=False
 )
-PROCRASTINATE = Row("procrastinate", "procrastinate", "bench-messages", "postgresql")
-DBOS = Row("dbos", "dbos", "bench-messages", "postgresql", gap=1.1)
-CELERY = Row("celery", "celery", "bench-messages", "redis")
-ARQ = Row("arq, max_jobs 100", "arq", "bench-messages-arq", "redis", {"max_jobs": "100"}, gap=0.6)
+PROCRASTINATE = Row("procrastinate", "procrastinate", "bench-messages", "postgresql", count=4_000)
+DBOS = Row("dbos", "dbos", "bench-messages", "postgresql", count=4_000, gap=1.1)
+CELERY = Row("celery", "celery", "bench-messages", "redis", count=4_000)
+ARQ = Row(
+    "arq, max_jobs 100", "arq", "bench-messages-arq", "redis", {"max_jobs": "100"}, count=4_000, gap=0.6
+)
 TASKIQ = Row("taskiq", "taskiq", "bench-messages", "redis")
 MAINSTAY = Row("mainstay", "mainstay", "mainstay", "postgresql")
 

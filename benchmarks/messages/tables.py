@@ -197,8 +197,8 @@ def transactional(run: Run, cluster: PostgreSQL) -> None:
         rows.FLOOR,
         rows.MAINSTAY,
         rows.PGQUEUER,
-        dataclasses.replace(rows.PROCRASTINATE, count=4_000),
-        dataclasses.replace(rows.DBOS, count=4_000),
+        rows.PROCRASTINATE,
+        dataclasses.replace(rows.DBOS, count=1_000),
     ]
     found = repeated(
         run,
@@ -281,7 +281,9 @@ def backlog(run: Run, cluster: PostgreSQL) -> None:
 
 def queues(run: Run, cluster: PostgreSQL) -> None:
     wanted = [rows.MAINSTAY, rows.PGQUEUER, rows.PROCRASTINATE]
-    found = repeated(run, "queues", wanted, lambda row: further.queues(row, cluster, run.count(10_000)))
+    found = repeated(
+        run, "queues", wanted, lambda row: further.queues(row, cluster, min(row.count, run.count(10_000)))
+    )
     print("### A thousand queues, one worker for all of them\n")
     print(table(DRAIN, drained(found)))
     print("pgqueuer: a thousand entrypoints, which are what it has for queues.\n")
@@ -289,7 +291,6 @@ def queues(run: Run, cluster: PostgreSQL) -> None:
 
 def workers(run: Run, cluster: PostgreSQL) -> None:
     lines = []
-    slow = {"procrastinate": 4_000, "dbos": 4_000}
     for row in (rows.FLOOR, rows.MAINSTAY, rows.PGQUEUER, rows.PROCRASTINATE, rows.DBOS):
         if not run.wants(row):
             continue
@@ -303,7 +304,7 @@ def workers(run: Run, cluster: PostgreSQL) -> None:
                         f"{many} workers, round {turn + 1}",
                         row,
                         lambda row=row, many=many: further.workers(  # type: ignore[misc]
-                            row, cluster, run.count(slow.get(row.module, 40_000)), many
+                            row, cluster, run.count(40_000 if row.count == 10_000 else row.count), many
                         ),
                     )
                 )
@@ -356,7 +357,7 @@ def crashes(run: Run, cluster: PostgreSQL) -> None:
     kills = KILL_AFTER[:1] if run.quick else KILL_AFTER
     wanted = [(row, second, after) for row, second in rows.CRASH if run.wants(row) for after in kills]
     seen: dict[str, list[Crashed]] = {}
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
         asked = [
             (
                 row,

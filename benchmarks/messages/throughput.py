@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from processes import Failed, Peer, Row, Worker, cpu_seconds, peak_mb
 from servers import PostgreSQL, Redis
 
-LATENCY_LIMIT = 30.0  # seconds for the 200 single jobs; a peer that polls gets fewer of them
+LATENCY_LIMIT = 20.0  # seconds for the 200 single jobs; a peer that polls gets fewer of them
 WARM_UP = 200
 
 
@@ -93,7 +93,7 @@ def drain(
     cpu, server_cpu, began = cpu_seconds(pids), server.cpu(), time.perf_counter()
     for worker in workers:
         worker.go_on()
-    peer.wait(before + count, 300)
+    peer.wait(before + count, 120)
     peer.wait_empty(30)
     seconds = time.perf_counter() - began
     seen.drain = count / seconds

@@ -16,7 +16,8 @@ DISTRIBUTION = "taskiq"
 URL = os.environ["BENCH_URL"]
 KIND = os.environ.get("BENCH_KIND", "noop")
 
-broker = RedisStreamBroker(URL, consumer_id="0")
+# No time-out on the socket: redis-py's default of 5 s would go off in a worker that is stopped for the measurement.
+broker = RedisStreamBroker(URL, consumer_id="0", socket_timeout=None)
 
 
 @broker.task(task_name="noop")
