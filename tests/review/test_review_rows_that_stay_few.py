@@ -58,6 +58,29 @@ PAIRS = {
             "def purge(request):\n    all_of_them()\ndef listing(request):\n    all_of_them()\n"
         },
     ),
+    "asked for by seldom work alone, by a method rather than a property": (
+        {
+            "views.py": """
+                from models import Author, Book
+                class Shelf:
+                    def names(self):
+                        return [book.author.name for book in Book.objects.all()]
+                def purge(shelf: Shelf):
+                    print(shelf.names())
+            """
+        },
+        {
+            "views.py": """
+                from models import Author, Book
+                class Shelf:
+                    @property
+                    def names(self):
+                        return [book.author.name for book in Book.objects.all()]
+                def purge(shelf: Shelf):
+                    print(shelf.names)
+            """
+        },
+    ),
     "one record is deleted": (
         {"views.py": f"from models import Book\ndef delete(request, pk):\n    {WALK.strip()}\n"},
         {"views.py": f"from models import Book\ndef delete_books(request, pks):\n    {WALK.strip()}\n"},

@@ -336,7 +336,7 @@ class Analysis:
         """Whether a function is one of those that `there` names, or all that call it are."""
         if there(self.functions[name]):
             return True
-        if len(seen) > 6:
+        if len(seen) > 6 or self.functions[name].decorated & _BY_NAME:
             return False
         callers = {
             caller
@@ -373,6 +373,8 @@ class Analysis:
 _JOB = re.compile(r"(^|_)(task|job|actor)$")
 """Decorators of Celery, Dramatiq, RQ, Huey and their kin, by their last name."""
 
+_BY_NAME = {"property", "cached_property", "hybrid_property"}
+"""Decorators of what serializers and templates ask for by name, so that not all its callers are in sight."""
 _TASKS = re.compile(r"(^|/)tasks(/|\.py$)")
 """Modules that hold background jobs, by the convention of Celery and its kin."""
 _SELDOM = re.compile(
