@@ -65,7 +65,7 @@ async def connect(database: Database, name: str, *, settings: str = "") -> Drive
 
 
 PATIENCE = 40.0
-"""Seconds after which a statement is given up with its connection: longer than statement_timeout, so it is the network."""
+"""Seconds after which a statement is given up with its connection; longer than statement_timeout, so a dead network."""
 
 
 class Link:

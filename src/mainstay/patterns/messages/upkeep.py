@@ -115,6 +115,7 @@ class Upkeep:
     async def _tidy(self) -> None:
         await self.link.fetch(SQL["expire"], most=BATCH, keep=self._worker.keep_ended)
         await self.link.fetch(SQL["unblock_stragglers"], most=BATCH)
+        await self.link.fetch(SQL["rescue_strays"])
         for _ in range(20):
             if (await self.link.fetch(SQL["prune"], most=BATCH))[0][0] < BATCH:
                 break

@@ -163,18 +163,18 @@ class Worker:
         try:
             await self._begin()
             tasks = [
-                asyncio.create_task(self._forever(step), name=f"mainstay {name}")
-                for name, step in (
-                    ("leases", self._lease),
-                    ("completes", self.completion.step),
-                    ("upkeep", self.upkeep.step),
-                    ("heartbeat", self.upkeep.heartbeat),
-                    ("listens", self._listen),
+                asyncio.create_task(self._forever(step, until), name=f"mainstay {name}")
+                for name, step, until in (
+                    ("leases", self._lease, self._stopping),
+                    ("completes", self.completion.step, self._ended),
+                    ("upkeep", self.upkeep.step, self._ended),
+                    ("heartbeat", self.upkeep.heartbeat, self._ended),
+                    ("listens", self._listen, self._ended),
                 )
             ]
             self.started.set()
             await self._stopping.wait()
-            await self._wind_down()
+            await self._wind_down(tasks[0])
         finally:
             for task in tasks:
                 task.cancel()
@@ -254,21 +254,23 @@ class Worker:
             "failed": self.failed,
         }
 
-    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _forever(self, step: Callable[[], Awaitable[None]], until: asyncio.Event) -> None:
         """Repeat a step. The database may be away for any time: wait longer and longer, up to 5 s, and go on."""
         pause = 0.1
-        while not self._ended.is_set():
+        while not until.is_set():
             try:
                 await step()
                 pause = 0.1
             except Exception as error:
-                if self._ended.is_set():
+                if until.is_set():
                     return
                 log.warning("worker %s: %s; trying again in %.1f s", self.name, _brief(error), pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
-    async def _wind_down(self) -> None:
+    async def _wind_down(self, leasing: asyncio.Task[None]) -> None:
+        # A lease may be on its way: what it brings must be handed back before this worker takes its leave.
+        await asyncio.wait((leasing,), timeout=5.0)
         while self._ready:
             self.completion.hand_back(self._ready.popleft().message)
         tasks = [one.task for one in self.running.values() if one.task is not None]
@@ -281,6 +283,8 @@ class Worker:
             await asyncio.wait(tasks, timeout=5.0)
         # Where the database is away, others take over when the lease has run out.
         try:
+            if not leasing.done():
+                raise TimeoutError("its last lease has not come back")
             async with asyncio.timeout(10.0):
                 await self.completion.flushed()
                 await self.upkeep.link.fetch(SQL["remove_worker"], worker=self.id)
@@ -313,8 +317,6 @@ class Worker:
         self._wake.set()
 
     async def _lease(self) -> None:
-        if self._stopping.is_set():
-            await self._ended.wait()
         self._hungry -= self._left_alone
         # Ahead of the free slots, as many as will become free while the statement is on its way.
         room = self.concurrency + min(self.concurrency, int(self._rate * self._lease_took))

@@ -6,19 +6,22 @@
 -- where one is just ending, the message stays waiting and the next lease decides.
 WITH me AS MATERIALIZED (
     SELECT id FROM mainstay.worker WHERE id = :worker::bigint FOR KEY SHARE
+), served AS MATERIALIZED (
+    SELECT name
+    FROM unnest(:queues::text[]) WITH ORDINALITY AS given (name, place)
+    WHERE NOT EXISTS (
+        SELECT FROM mainstay.queue
+        WHERE queue.name = given.name
+          AND (paused OR (NOT :locked::boolean AND (concurrency IS NOT NULL OR rate IS NOT NULL))))
+    ORDER BY place
 ), due AS MATERIALIZED (
     SELECT message.*
-    FROM unnest(:queues::text[]) WITH ORDINALITY AS served (name, place)
-    CROSS JOIN LATERAL (
+    FROM served CROSS JOIN LATERAL (
         SELECT id, queue, key, key_limit FROM mainstay.message
         WHERE state = 'waiting' AND queue = served.name AND kind = ANY (:kinds::text[])
         ORDER BY rank, id LIMIT :most::int FOR UPDATE SKIP LOCKED
     ) AS message
     WHERE EXISTS (SELECT FROM me)
-      AND NOT EXISTS (
-        SELECT FROM mainstay.queue
-        WHERE queue.name = served.name
-          AND (paused OR (NOT :locked::boolean AND (concurrency IS NOT NULL OR rate IS NOT NULL))))
     LIMIT :most::int
 ), contender AS MATERIALIZED (
     SELECT id, queue, key, key_limit, row_number() OVER (PARTITION BY queue, key ORDER BY id) AS place
@@ -43,14 +46,19 @@ WITH me AS MATERIALIZED (
         SELECT contender.id
         FROM contender
         CROSS JOIN LATERAL (
-            SELECT count(*) AS locked FROM (
-                SELECT FROM mainstay.message AS blocker
-                WHERE blocker.queue = contender.queue AND blocker.key = contender.key AND blocker.ended_at IS NULL
-                  AND CASE WHEN contender.key_limit = 1
-                      THEN blocker.id < contender.id OR blocker.state = 'running'
-                      ELSE blocker.state = 'running' END
-                LIMIT contender.key_limit
-                FOR SHARE SKIP LOCKED) AS held
+            SELECT (
+                SELECT count(*) FROM (
+                    SELECT FROM mainstay.message AS holder
+                    WHERE holder.queue = contender.queue AND holder.key = contender.key
+                      AND holder.key_slot IS NOT NULL
+                    FOR SHARE SKIP LOCKED) AS held
+            ) + (
+                SELECT count(*) FROM (
+                    SELECT FROM mainstay.message AS earlier
+                    WHERE earlier.queue = contender.queue AND earlier.key = contender.key
+                      AND earlier.ended_at IS NULL AND earlier.id < contender.id AND contender.key_limit = 1
+                    LIMIT 1 FOR SHARE SKIP LOCKED) AS unfinished
+            ) AS locked
         ) AS blocking
         WHERE contender.id NOT IN (SELECT id FROM admitted)
           AND (contender.place > contender.key_limit OR blocking.locked >= contender.key_limit)
