@@ -83,6 +83,48 @@ async def test_no_more_is_taken_than_prefetch(place: Place) -> None:
         assert (await third).event().id == "2"
 
 
+async def test_what_is_at_work_long_is_not_handed_out_again(place: Place) -> None:
+    """A delivery that is held for longer than it takes to notice a dead process stays with the one who holds it."""
+    if place.kind not in ("nats", "redis"):
+        pytest.skip("RabbitMQ and Kafka see by the connection who is alive")
+    async with place.open(redeliver_after=0.6) as opened, opened.consume("first") as deliveries:
+        await opened.publish([event("1")])
+        held = await asyncio.wait_for(anext(deliveries), 20)  # type: ignore[arg-type]
+        async with opened.consume("first") as others:
+            again = asyncio.ensure_future(anext(others))  # type: ignore[arg-type]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(again), 2.0)
+            again.cancel()
+            await asyncio.gather(again, return_exceptions=True)
+        await held.ack()
+
+
+async def test_another_process_takes_over_in_order(place: Place) -> None:
+    """Two consume under one name, one of them leaves in the middle: nothing is missing, each key is in order."""
+    await bound(place)
+    events = [event(f"{n:02}", key=f"k{n % 3}") for n in range(30)]
+    async with place.open() as opened, place.open() as other, asyncio.timeout(60):
+        first = opened.consume("first")
+        deliveries = await first.__aenter__()
+        await opened.publish(events)
+        found = await taken(deliveries, 10)
+        async with other.consume("first") as others:
+            second = asyncio.create_task(taken_all(others, {each.id for each in events}, found))
+            await asyncio.sleep(0)
+            await first.__aexit__(None, None, None)
+            await second
+    for n in range(3):
+        assert without_repeats([each for each in found if each.key == f"k{n}"]) == [
+            each.id for each in events if each.key == f"k{n}"
+        ]
+
+
+async def taken_all(deliveries: AsyncIterator[Delivery], ids: set[str], found: list[CloudEvent]) -> None:
+    """Add to what was found until all of these are."""
+    while ids - {each.id for each in found}:
+        found += await taken(deliveries, 1)
+
+
 async def test_two_consumers_each_get_all(place: Place) -> None:
     """Consumers of different names have different places in the same topic."""
     await bound(place, "first", "second")
