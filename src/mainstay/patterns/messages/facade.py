@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from mainstay.patterns.messages.engine import Publishable
     from mainstay.patterns.messages.handler import Retry
     from mainstay.patterns.messages.message import NewMessage
+    from mainstay.patterns.saga.runner import Upkeep
+    from mainstay.patterns.saga.saga import Saga
     from mainstay.patterns.schedules.declaration import Declarations
 
 Takes = ParamSpec("Takes")
 Returned = TypeVar("Returned")
 Function = TypeVar("Function", bound=Callable[..., Any])
 AnyJob = TypeVar("AnyJob", bound="Job[..., Any, Any, Any]")
+AnySaga = TypeVar("AnySaga", bound="Saga")
 
 
 class Messages(Engine):
@@ -41,6 +44,7 @@ class Messages(Engine):
         database.messages = self
         self._schedules: Declarations | None = None
         self._subscriptions: Subscriptions | None = None
+        self.sagas: Upkeep | None = None
 
     # -------------------------------------------------------------------------------------------- events
 
@@ -348,6 +352,60 @@ class Messages(Engine):
             name=name,
             arguments=arguments or {},
         )
+
+    # --------------------------------------------------------------------------------------------- sagas
+
+    @overload
+    def saga(self, cls: type[AnySaga], /) -> type[AnySaga]: ...
+
+    @overload
+    def saga(
+        self,
+        cls: None = None,
+        /,
+        *,
+        name: str | None = ...,
+        queue: str = ...,
+        key: str | None = ...,
+        lock: str | None = ...,
+        timeout: float | None = ...,
+        keep: float = ...,
+    ) -> Callable[[type[AnySaga]], type[AnySaga]]: ...
+
+    def saga(
+        self,
+        cls: type[AnySaga] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        key: str | None = None,
+        lock: str | None = None,
+        timeout: float | None = None,
+        keep: float = 30 * 86400.0,
+    ) -> Any:
+        """Register a class of sagas: ``@messages.saga`` or ``@messages.saga(key="{order_id}")`` above it.
+
+        Args:
+            name: default: the class's name. Never change it.
+            queue: where the messages of its steps wait.
+            key: of the fields, such as ``"{order_id}"``: a second saga of this class with the same key is not started,
+                unless the first was compensated.
+            lock: of the fields, such as ``"order:{order_id}"``: of all sagas with the same lock, whatever their class,
+                one is at work at a time, in the order of their starts.
+            timeout: seconds from the start after which it goes back, if its pivot is not passed by then.
+            keep: seconds for which it is kept after its end.
+
+        Raises:
+            Misuse: its steps do not make a saga, or the name is taken.
+        """
+        from mainstay.patterns.saga.registration import register
+
+        def declare(cls: type[AnySaga]) -> type[AnySaga]:
+            register(self, cls, name=name, queue=queue, key=key, lock=lock, timeout=timeout, keep=keep)
+            return cls
+
+        return declare if cls is None else declare(cls)
 
 
 def _is_event(item: object) -> bool:

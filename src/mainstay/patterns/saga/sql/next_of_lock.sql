@@ -1,0 +1,20 @@
+-- Sagas whose turn has come: no earlier one with their lock is unfinished. Of one lock, or (null) of all.
+WITH turn AS (
+    SELECT id FROM mainstay.saga AS next
+    WHERE state = 'waiting' AND (:lock::text IS NULL OR lock = :lock::text)
+      AND NOT EXISTS (
+        SELECT FROM mainstay.saga AS other
+        WHERE other.lock = next.lock AND other.ended_at IS NULL AND (other.state <> 'waiting' OR other.id < next.id))
+    ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+), begun AS (
+    UPDATE mainstay.saga
+    SET state = 'running', version = version + 1, changed_at = now(),
+        step = (SELECT name FROM mainstay.saga_step WHERE saga_step.saga = saga.id AND position = 1)
+    FROM turn WHERE saga.id = turn.id AND saga.state = 'waiting'
+    RETURNING saga.id, saga.kind, saga.step, saga.queue, saga.version
+)
+INSERT INTO mainstay.message (kind, queue, payload, unique_key, state, ready_at, rank)
+SELECT format('saga/%s/%s', kind, step), queue, jsonb_build_object('saga', id, 'version', version), 'mainstay.saga:' || id,
+       'waiting', now(), now()
+FROM begun
+RETURNING queue
