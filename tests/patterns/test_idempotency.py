@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import json
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import pytest
 from idempotency_help import JSON, client, entering, entries, prepare, serving, stored
 from pattern_models import Account, Entry
 from sqlalchemy import event, func, select, text
+from sqlalchemy.exc import IntegrityError
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -391,11 +393,16 @@ async def test_the_last_lost_race_is_told(db: Database, keys: IdempotencyKeys) -
     assert (tries, await entries(db), await stored(db)) == (3, 0, 0)
 
 
-async def test_a_commit_that_is_refused_sends_no_reply(db: Database, keys: IdempotencyKeys) -> None:
-    """A constraint that is checked at COMMIT: the handler's 201 never leaves, and the next attempt runs anew."""
+async def db_with_late_table(db: Database) -> None:
+    """A table whose constraint is checked at COMMIT."""
     async with db.engine.begin() as connection:
         await connection.execute(text("DROP TABLE IF EXISTS late"))
         await connection.execute(text("CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+
+
+async def test_a_commit_that_is_refused_sends_no_reply(db: Database, keys: IdempotencyKeys) -> None:
+    """A constraint that is checked at COMMIT: the handler's 201 never leaves, and the next attempt runs anew."""
+    await db_with_late_table(db)
     ran: list[str] = []
 
     async def handler(request: Request) -> Response:
@@ -410,6 +417,34 @@ async def test_a_commit_that_is_refused_sends_no_reply(db: Database, keys: Idemp
         assert (reply.status_code, await stored(db), ran) == (500, 0, [])
         assert (await service.post("/e", json={"amount": 2}, headers=keyed("a"))).status_code == 201
     assert ran == ["background"]
+
+
+async def test_an_application_that_swallows_the_refusal_changes_nothing(
+    db: Database, keys: IdempotencyKeys
+) -> None:
+    """Its reply was not committed and does not leave; the error comes out all the same."""
+    await db_with_late_table(db)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with db.transaction() as tx:
+            await tx.execute(text("INSERT INTO late VALUES (1), (1)"))
+        with contextlib.suppress(OSError):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"done"})
+
+    raised: list[BaseException] = []
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await IdempotencyMiddleware(app, keys, tenant=lambda scope: "t")(scope, receive, send)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    async with client(watched) as service:
+        assert (await service.post("/e", headers=keyed("a"))).status_code == 500
+    assert isinstance(raised[0], IntegrityError)
+    assert await stored(db) == 0
 
 
 # ------------------------------------------------------------------------------------------ duplicates

@@ -94,6 +94,8 @@ class Exchange:
             if first is not None:
                 await first(self)
             await app(self.scope, self._receive, self._send)
+            if self._failure is not None:
+                raise NotCommitted from self._failure  # it was raised in the application, and swallowed there
             if self._unit is not None:
                 raise Misuse("the application ended without a whole reply, so what it did is undone")
         except BaseException as raised:
