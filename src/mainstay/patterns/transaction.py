@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, overload
 
 from sqlalchemy import Executable, Result, ScalarResult, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -30,10 +30,12 @@ from mainstay.patterns.session import Limits, open_session, set_limits
 if TYPE_CHECKING:
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
+    from mainstay.patterns.jobs import Job
     from mainstay.patterns.messages import Messages
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+Takes = ParamSpec("Takes")
 Model = TypeVar("Model")
 Hook = Callable[[], Awaitable[object] | object]
 
@@ -147,10 +149,11 @@ class Transaction:
         """
         return await self._with_messages().publish(self, *items)
 
-    async def enqueue(self, job: Any, /, *args: Any, **kwargs: Any) -> int | None:
+    async def enqueue(
+        self, job: Job[..., Takes, Any, Any], /, *args: Takes.args, **kwargs: Takes.kwargs
+    ) -> int | None:
         """Have `job` run with these arguments, if and when this transaction commits (`Messages.enqueue`)."""
-        id: int | None = await self._with_messages().enqueue(self, job, *args, **kwargs)
-        return id
+        return await self._with_messages().enqueue(self, job, *args, **kwargs)
 
     def _with_messages(self) -> Messages:
         if self._messages is None:
