@@ -24,8 +24,6 @@ async def main(address: str, topic: str, options: str, database_url: str, point:
     """Handle events; at event "3" die at `point`."""
 
     async def handle(tx: Transaction, event: CloudEvent) -> None:
-        if point == "before the effect" and event.id == "3":
-            die()
         await tx.execute(text("INSERT INTO effect (name) VALUES (:id)"), {"id": event.id})
         if point == "before the commit" and event.id == "3":
             die()
@@ -35,8 +33,9 @@ async def main(address: str, topic: str, options: str, database_url: str, point:
     async def bury(tx: Transaction, letter: object) -> None:
         raise AssertionError(letter)
 
+    # So that there is something newer than what the killed process held.
     async with Database(database_url) as database, broker(address, topic, **json.loads(options)) as opened:
-        await receive(opened, database, "first", handle, dead_letter=bury, concurrency=1)
+        await receive(opened, database, "first", handle, dead_letter=bury, prefetch=2)
 
 
 asyncio.run(main(*sys.argv[1:]))

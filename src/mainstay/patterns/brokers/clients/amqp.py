@@ -244,7 +244,7 @@ class Implementation:
             await self._close(connection)
 
     async def _close(self, connection: AbstractConnection) -> None:
-        with suppress(*CONNECTION_EXCEPTIONS, TimeoutError, asyncio.CancelledError):
+        with suppress(Unavailable, Refusal), self._told():
             async with asyncio.timeout(min(self._timeout, 2.0)):
                 await connection.close()
 

@@ -47,7 +47,7 @@ log = logging.getLogger("mainstay.patterns.brokers")
 
 _PREFIX = "ce-"
 _BLOCK = 1.0
-"""Seconds that one read waits for something new."""
+"""Seconds that one read waits for something new at most; less than the socket's time-out."""
 _BACK_OFF = 1.0
 """Seconds between two attempts to consume while the server is away."""
 _AWAY = (
@@ -99,6 +99,7 @@ class Implementation:
                 "socket_connect_timeout": timeout,
                 "health_check_interval": 30,
                 **options,
+                "decode_responses": False,
             },
         )
 
@@ -193,7 +194,11 @@ class Implementation:
                             continue
                         only_old_until = 0.0
                     reply = await self._redis.xreadgroup(
-                        consumer, me, {self._topic: ">"}, count=room, block=int(_BLOCK * 1000)
+                        consumer,
+                        me,
+                        {self._topic: ">"},
+                        count=room,
+                        block=int(min(_BLOCK, self._timeout / 2) * 1000) or 1,
                     )
                     entries = _entries(reply)
             except (RedisError, OSError, TimeoutError) as error:
