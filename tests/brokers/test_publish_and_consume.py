@@ -99,6 +99,39 @@ async def test_what_is_at_work_long_is_not_handed_out_again(place: Place) -> Non
         await held.ack()
 
 
+async def test_what_a_dead_process_held_comes_before_what_is_newer(place: Place) -> None:
+    """Two of four events were handed to a process that says nothing any more: all four arrive in order."""
+    if place.kind not in ("nats", "redis"):
+        pytest.skip("RabbitMQ and Kafka see by the connection who is dead")
+    async with place.open() as opened:
+        await opened.publish([event("0", key="k")])
+        async with opened.consume("first") as deliveries:  # so that the durable place is there
+            await taken(deliveries, 1)
+        await opened.publish([event(f"{n}", key="k") for n in range(1, 5)])
+        await take_and_say_nothing(place, 2)
+        async with opened.consume("first") as deliveries:
+            assert [each.id for each in await taken(deliveries, 4)] == ["1", "2", "3", "4"]
+
+
+async def take_and_say_nothing(place: Place, number: int) -> None:
+    """Take so many events in the consumer's name, by the broker's own client, and neither settle nor keep them."""
+    if place.kind == "nats":
+        import nats
+
+        client = await nats.connect(place.address())
+        subscription = await client.jetstream().pull_subscribe_bind(
+            durable=f"{place.topic}-first", stream=place.topic
+        )
+        assert len(await subscription.fetch(number)) == number
+        await client.close()
+    else:
+        from redis.asyncio import Redis
+
+        async with Redis(port=place.port) as client:
+            reply = await client.xreadgroup("first", "dead", {place.topic: ">"}, count=number)
+            assert len(next(iter(dict(reply).values()))) == number
+
+
 async def test_another_process_takes_over_in_order(place: Place) -> None:
     """Two consume under one name, one of them leaves in the middle: nothing is missing, each key is in order."""
     await bound(place)
