@@ -295,6 +295,8 @@ def test_names_last(messages: Messages) -> None:
     assert messages.job()(of_one).name == f"{__name__}.of_one"
     with pytest.raises(Misuse, match="have a handler already"):
         messages.job()(of_one)
+    with pytest.raises(Misuse, match="with its parentheses"):
+        messages.job(of_one)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match='aliases is a list of names: \\["old"\\]'):
         messages.job(aliases="old")
 

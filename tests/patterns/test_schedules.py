@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -300,6 +301,26 @@ async def test_a_tick_waits_for_nobody_unless_told(db: Database, messages: Messa
     assert most["alone"] == most["after"] == 1 and most["beside"] >= 3
 
 
+async def test_one_that_cannot_be_fired_holds_up_no_other(db: Database, messages: Messages) -> None:
+    """The database refuses the message of one (a key longer than an index entry); the next one fires all the same."""
+
+    @messages.schedule("0 * * * *", overlap=True, name="a")
+    @messages.job(name="job")
+    async def job() -> None: ...
+
+    assert messages._schedules is not None
+    broken = messages._schedules.definitions["a"]
+    key = "".join(map(chr, range(0x4E00, 0x9000)))  # such that it cannot be compressed
+    messages._schedules.definitions["a"] = replace(broken, message=broken.message.but(key=key))
+    seen = nightly(messages, "0 * * * *")
+    await known(messages)
+    await move(db, HOUR, "a")
+    await move(db, HOUR)
+    async with messages.worker(poll=0.1):
+        await until(lambda: len(seen) == 1)
+    assert await sql(db, "SELECT name FROM mainstay.schedule WHERE next_at <= now()") == [("a",)]
+
+
 # ------------------------------------------------------------------------------------------------ deploys
 
 
@@ -492,6 +513,9 @@ def test_wrong_declarations_are_told() -> None:
     for options in ({"unique": "u"}, {"delay": 5}):
         refused("the schedule's own business", "0 1 * * *", over=job.options(**options), arguments=region)
     refused("needs overlap=True", every=5, missed="all", over=job.options(key="k"), arguments=region)
+    for name in ("", "a\x00", "\ud800"):
+        refused("cannot be stored", "0 1 * * *", arguments=region, name=name)
+    refused("cannot be stored", "0 1 * * *", over=job.options(headers={"a": "\x00"}), arguments=region)
     assert messages.schedule("0 1 * * *", arguments=region)(job) is job
     refused("there is a schedule 'job' already; give each one a name", "0 2 * * *", arguments=region)
     messages.schedule("0 2 * * *", arguments=region, name="second")(job)

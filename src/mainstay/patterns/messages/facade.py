@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, TypeVar, overload
 
 from mainstay.patterns.database import Database
+from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages.engine import Engine
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Messages(Engine):
 
     def job(
         self,
-        *,
+        *function: Never,
         name: str | None = None,
         queue: str = "default",
         retry: Retry | None = None,
@@ -220,6 +221,8 @@ class Messages(Engine):
         """
         from mainstay.patterns.jobs.job import declare
 
+        if function:
+            raise Misuse("write @messages.job() with its parentheses")
         return declare(self, name=name, queue=queue, retry=retry, timeout=timeout, keep=keep, aliases=aliases)
 
     async def enqueue(

@@ -18,6 +18,15 @@ AnyJob = TypeVar("AnyJob", bound=Job[..., Any, Any, Any])
 EPOCH = "1970-01-01T00:00:00Z"
 
 
+def storable(text: str) -> bool:
+    """Whether PostgreSQL takes this text: no NUL in it, and no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
+
+
 class Declarations:
     """The schedules of one engine; each worker of it makes them known and fires them."""
 
@@ -81,9 +90,14 @@ class Declarations:
                 message = message.but(key=f"schedule {called}")
             elif not overlap:
                 message = message.but(unique=f"schedule {called}")
-            self.definitions[called] = Definition(
-                called, ticks, missed, float(grace), most, overlap, message, tells_tick
-            )
+            definition = Definition(called, ticks, missed, float(grace), most, overlap, message, tells_tick)
+            texts = (called, message.queue, message.key or "", *message.headers, *message.headers.values())
+            if not called or not all(storable(str(one)) for one in texts):
+                raise Misuse(
+                    f"schedule {called!r} cannot be stored: its name is empty, or in name, queue, key or headers is a"
+                    " character that PostgreSQL does not take (NUL, or half a surrogate pair)"
+                )
+            self.definitions[called] = definition
             return job
 
         return over

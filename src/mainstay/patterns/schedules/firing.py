@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from mainstay.patterns.messages.driver import is_lost
 from mainstay.patterns.messages.statements import load
 from mainstay.patterns.schedules.definition import Definition, next_tick
 
@@ -85,7 +86,13 @@ class Firing:
                 if wait > 0:
                     worker.upkeep.hurry(wait)
                 else:
-                    await self._fire(worker, definition, id, next_at, now)
+                    try:
+                        await self._fire(worker, definition, id, next_at, now)
+                    except Exception as error:
+                        if is_lost(error):
+                            raise
+                        # One that cannot be fired holds up neither the others nor this worker.
+                        log.exception("schedule %s cannot be fired, and will be tried again", name)
 
     async def _fire(
         self, worker: Worker, definition: Definition, id: int, first: datetime, now: datetime
