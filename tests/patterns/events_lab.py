@@ -68,22 +68,26 @@ class Lab:
         self.plain = address.render_as_string(hide_password=False)
         self.url = address.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
         self.db = Database(self.url, pool_size=8)
+        self._outside = psycopg.connect(self.plain, autocommit=True)
         self.messages = Messages(self.db)
 
     def another(self) -> Messages:
         """What another process has: the same database, other code."""
         return Messages(Database(self.url, pool_size=8))
 
+    async def close(self) -> None:
+        """Close what looks and what publishes."""
+        self._outside.close()
+        await self.db.close()
+
     def look(self, sql: str, *values: Any) -> list[Any]:
         """Rows from outside; of one column, its values."""
-        with psycopg.connect(self.plain, autocommit=True) as connection:
-            rows = connection.execute(sql, values or None).fetchall()
+        rows = self._outside.execute(sql, values or None).fetchall()
         return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows
 
     def change(self, sql: str, *values: Any) -> None:
         """Change something from outside."""
-        with psycopg.connect(self.plain, autocommit=True) as connection:
-            connection.execute(sql, values or None)
+        self._outside.execute(sql, values or None)
 
     def left(self) -> int:
         """Messages that have not ended."""
@@ -109,15 +113,15 @@ class Lab:
                 )
                 errors = self.look("SELECT errors::text FROM mainstay.message WHERE errors <> '[]' LIMIT 3")
                 raise AssertionError(f"not within {seconds} s; messages: {states}; {errors}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.03)
 
 
 class Process:
-    """A worker as a real process: `events_worker.py` beside this file, with these arguments."""
+    """A worker as a real process: a program beside this file, with these arguments."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: str = "events_worker.py") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "events_worker.py"), *arguments],
+            [sys.executable, str(HERE / program), *arguments],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
 

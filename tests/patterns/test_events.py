@@ -43,7 +43,7 @@ async def lab(postgresql_url: str, blank: str, request: pytest.FixtureRequest) -
     with copy(postgresql_url, blank) as address:
         lab = Lab(address, request.param)
         yield lab
-        await lab.db.close()
+        await lab.close()
 
 
 async def test_a_rollback_publishes_nothing_and_a_commit_everything(lab: Lab) -> None:

@@ -3,11 +3,15 @@
 WITH late AS MATERIALIZED (
     SELECT message.id, gone.since
     FROM mainstay.subscription AS gone CROSS JOIN LATERAL (
-        (SELECT id, headers FROM mainstay.message
-         WHERE state = 'waiting' AND queue = gone.queue AND kind = gone.subscriber LIMIT :most::int FOR UPDATE SKIP LOCKED)
+        SELECT * FROM (
+            SELECT id, headers FROM mainstay.message
+            WHERE state = 'waiting' AND queue = gone.queue AND kind = gone.subscriber
+            LIMIT :most::int FOR UPDATE SKIP LOCKED) AS waiting
         UNION ALL
-        (SELECT id, headers FROM mainstay.message
-         WHERE state = 'blocked' AND queue = gone.queue AND kind = gone.subscriber LIMIT :most::int FOR UPDATE SKIP LOCKED)
+        SELECT * FROM (
+            SELECT id, headers FROM mainstay.message
+            WHERE state = 'blocked' AND queue = gone.queue AND kind = gone.subscriber
+            LIMIT :most::int FOR UPDATE SKIP LOCKED) AS blocked
     ) AS message
     WHERE gone.state = 'retired' AND gone.since > now() - interval '1 day'
       AND message.headers ->> 'event' = CASE gone.event WHEN '*' THEN message.headers ->> 'event' ELSE gone.event END

@@ -2,6 +2,6 @@
 SELECT subscriber, event, extract(epoch FROM now() - declared_at)::float8, (
     SELECT count(*) FROM (
         SELECT FROM mainstay.message
-        WHERE state = 'waiting' AND message.queue = subscription.queue AND kind = subscriber LIMIT 10000) AS some)
+        WHERE state = 'waiting' AND message.queue = subscription.queue AND kind = subscriber LIMIT 10000) AS counted)
 FROM mainstay.subscription
 WHERE state <> 'retired' AND declared_at < now() - make_interval(secs => :after::float8)
