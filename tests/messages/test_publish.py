@@ -172,6 +172,12 @@ def test_payloads_that_cannot_be_stored() -> None:
         ONE.but(payload='"' + "x" * (1024 * 1024 - 1) + '"')
     with pytest.raises(Unserializable, match="NUL"):
         ONE.but(payload='"\\u0000"')
+    with pytest.raises(Unserializable, match="surrogate"):
+        ONE.but(payload='"\\uD800x"')
+    assert ONE.but(payload='"\\ud83d\\ude00"').payload  # a whole pair
+    for changes in ({"key": "a\x00"}, {"unique": "\ud800"}, {"headers": {"tenant": "\x00"}}):
+        with pytest.raises(Unserializable, match="cannot store"):
+            ONE.but(**changes)
     assert ONE.but(payload='"\\\\u0000"').payload == '"\\\\u0000"'
 
 

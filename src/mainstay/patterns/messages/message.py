@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mainstay.patterns.transaction import Transaction
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_PAYLOAD = 1024 * 1024
 """Bytes of JSON at most. What is larger belongs into a table or an object store, and its key into the message."""
 
@@ -30,6 +31,20 @@ class PayloadTooLarge(PatternError, ValueError):
 
 class LeaseLost(PatternError):
     """The message has been taken over by another worker, or called off; nothing of this attempt may count."""
+
+
+def storable(text: str) -> bool:
+    """Whether PostgreSQL can store a text: neither NUL nor half a surrogate pair in it."""
+    return "\x00" not in text and (text.isascii() or not _SURROGATE.search(text))
+
+
+def storable_json(text: str) -> bool:
+    """Whether PostgreSQL can store a JSON text as jsonb."""
+    if _NUL.search(text):
+        return False
+    return "\\ud" not in text.lower() or not _SURROGATE.search(
+        json.dumps(json.loads(text), ensure_ascii=False)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +106,14 @@ class NewMessage:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 100 * 366 * 86400:
                 raise ValueError(f"{name} is a number of seconds from 0 to a hundred years, not {value}")
-        if "\\u0000" in self.payload and _NUL.search(self.payload):
+        if "\\u" in self.payload and not storable_json(self.payload):
             raise Unserializable(
-                f"the payload of a {self.kind} holds the character NUL, which PostgreSQL cannot store"
+                f"the payload of a {self.kind} holds the character NUL or half a surrogate pair, which PostgreSQL"
+                " cannot store"
             )
+        for text in (self.kind, self.queue, self.key, self.unique, *self.headers, *self.headers.values()):
+            if text is not None and not storable(text):
+                raise Unserializable(f"{text!r} holds a character that PostgreSQL cannot store")
 
     def options(self) -> str | None:
         """What is not the default, as JSON; None where all is."""

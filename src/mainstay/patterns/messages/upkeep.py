@@ -25,6 +25,8 @@ TICK = 1.0
 """Seconds between two rounds, unless something comes due before."""
 SELDOM = 5.0
 """Seconds between two rounds of what is not urgent."""
+LONGEST_DUTY = 20.0
+"""Seconds that a layer's duty may take in one round."""
 BATCH = 1000
 """Messages moved or pruned by one statement."""
 
@@ -71,7 +73,11 @@ class Upkeep:
         await self._cancel_wanted()
         self._watch_deadlines()
         for duty in worker.messages.duties:
-            await duty(worker)
+            try:
+                async with asyncio.timeout(LONGEST_DUTY):
+                    await duty(worker)
+            except Exception:
+                log.exception("worker %s: the duty %r failed; the others go on", worker.name, duty)
         if time.monotonic() - self._seldom >= SELDOM:
             self._seldom = time.monotonic()
             await self._tidy()
