@@ -138,7 +138,7 @@ async def test_retries_then_dead_with_history(db: Database, messages: Messages, 
     """A handler that always fails is tried as often as its policy says; the dead message tells every failure."""
 
     async def work(message: Message) -> None:
-        raise ValueError(f"number {message.attempt} \x00")
+        raise ValueError(f"number {message.attempt} \x00 \ud800 C:\\udata")
 
     messages.handle(Handler(kind="work", call=work, retry=SOON))
     [id] = await publish(db, ONE)
@@ -152,7 +152,7 @@ async def test_retries_then_dead_with_history(db: Database, messages: Messages, 
         shown = await control.show(id)
         assert shown is not None
         assert [entry["error"] for entry in shown["errors"]] == [
-            f"ValueError: number {n} \ufffd" for n in (1, 2, 3)
+            f"ValueError: number {n} \ufffd \ufffd C:\\udata" for n in (1, 2, 3)
         ]
         assert "test_worker.py" in shown["errors"][0]["traceback"] and shown["errors"][0]["worker"] == "here"
         assert worker.failed == 3

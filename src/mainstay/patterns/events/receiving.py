@@ -22,7 +22,7 @@ from mainstay.patterns.errors import Misuse
 from mainstay.patterns.events.event import Event, versioned
 from mainstay.patterns.events.publishing import SQL, Draft, values
 from mainstay.patterns.messages import connections
-from mainstay.patterns.messages.message import NewMessage
+from mainstay.patterns.messages.message import NewMessage, as_storable_json
 from mainstay.patterns.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -110,10 +110,12 @@ class Receiver:
             SQL["store_undeliverable"],
             {
                 "kind": self._consumer,
-                "payload": _storable(payload),
-                "headers": _storable({"event": letter.event.type} if letter.event else {}),
+                "payload": as_storable_json(payload),
+                "headers": as_storable_json({"event": letter.event.type} if letter.event else {}),
                 "attempts": letter.attempts,
-                "error": _storable({"attempt": letter.attempts, "at": now, "error": letter.error[-4000:]}),
+                "error": as_storable_json(
+                    {"attempt": letter.attempts, "at": now, "error": letter.error[-4000:]}
+                ),
             },
         )
 
@@ -135,8 +137,3 @@ def _json(event: CloudEvent) -> str:
         return json.dumps(json.loads(event.data), allow_nan=False)
     except ValueError as error:
         raise ValueError(f"the data of {event.type} {event.id} is no JSON: {error}") from None
-
-
-def _storable(value: object) -> str:
-    """As JSON without what PostgreSQL cannot store: NUL, and half a surrogate pair."""
-    return json.dumps(value).replace("\\u0000", "\\ufffd").replace("\\ud", "\\\\ud")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mainstay.patterns.messages.driver import Link, is_lost
 from mainstay.patterns.messages.handler import Handler
-from mainstay.patterns.messages.message import Message, Unserializable
+from mainstay.patterns.messages.message import Message, Unserializable, as_storable_json, storable_json
 from mainstay.patterns.messages.statements import load
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def failure(message: Message, error: BaseException | str, worker: str) -> str:
             text = "(its message cannot be shown)"
         entry["error"] = f"{type(error).__name__}: {text}"[-LONGEST_ERROR:]
         entry["traceback"] = "".join(traceback.format_exception(error))[-LONGEST_ERROR:]
-    # PostgreSQL stores neither NUL nor half a surrogate pair.
-    return json.dumps(entry).replace("\\u0000", "\\ufffd").replace("\\ud", "\\\\ud")
+    return as_storable_json(entry)
 
 
 def as_json(result: Any) -> str:
@@ -60,8 +59,10 @@ def as_json(result: Any) -> str:
         text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Unserializable(f"the result of a handler must be JSON: {error}") from error
-    if "\\u0000" in text:
-        raise Unserializable("the result of a handler holds the character NUL, which PostgreSQL cannot store")
+    if not storable_json(text):
+        raise Unserializable(
+            "the result of a handler holds the character NUL or half a surrogate pair, which PostgreSQL cannot store"
+        )
     return text
 
 

@@ -47,6 +47,12 @@ def storable_json(text: str) -> bool:
     )
 
 
+def as_storable_json(value: Any) -> str:
+    """Any JSON, with U+FFFD in the place of what PostgreSQL cannot store: for records that must not fail."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _SURROGATE.sub("\ufffd", _NUL.sub(lambda match: match[0][:-6] + "\ufffd", text))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
     """What is published: a kind, a payload, and how it is to be delivered. Change copies with `but`.

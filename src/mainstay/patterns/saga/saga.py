@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages import connections
-from mainstay.patterns.messages.message import LARGEST_PAYLOAD, PayloadTooLarge, Unserializable
+from mainstay.patterns.messages.message import LARGEST_PAYLOAD, PayloadTooLarge, Unserializable, storable_json
 from mainstay.patterns.messages.statements import load
 from mainstay.patterns.saga.definition import Definition
 from mainstay.patterns.saga.step import Step
@@ -113,9 +113,9 @@ def dump(saga: Saga) -> str:
         text = json.dumps(saga.model_dump(mode="json", round_trip=True), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Unserializable(f"the data of saga {name} cannot be written as JSON: {error}") from error
-    if "\\u0000" in text:
+    if not storable_json(text):
         raise Unserializable(
-            f"the data of saga {name} holds the character NUL, which PostgreSQL cannot store"
+            f"the data of saga {name} holds the character NUL or half a surrogate pair, which PostgreSQL cannot store"
         )
     if len(text) > LARGEST_PAYLOAD:
         raise PayloadTooLarge(
