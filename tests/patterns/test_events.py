@@ -90,6 +90,27 @@ async def test_each_subscriber_has_its_own_copy_and_its_own_retries(lab: Lab) ->
     ]
 
 
+async def test_a_subscriber_that_waits_for_its_retry_holds_up_no_other_in_its_queue(lab: Lab) -> None:
+    """A key is one subscriber's own, even where several share a queue."""
+    seen: list[int] = []
+
+    @lab.messages.subscribe(OrderPlaced, name="bad", queue="shared", retry=Retry(first=3600.0))
+    async def bad(event: OrderPlaced) -> None:
+        raise ConnectionError
+
+    @lab.messages.subscribe(OrderPlaced, name="good", queue="shared")
+    async def good(event: OrderPlaced) -> None:
+        seen.append(event.order_id)
+
+    async with lab.messages.worker():
+        await lab.publish(OrderPlaced(order_id=1), OrderPlaced(order_id=1), OrderPlaced(order_id=2))
+        await lab.until(lambda: sorted(seen) == [1, 1, 2])
+        await lab.until(
+            lambda: lab.look("SELECT count(*) FROM mainstay.message WHERE state = 'scheduled'") == [2]
+        )
+    assert lab.left() == 3
+
+
 async def test_the_database_knows_the_subscribers_not_the_publishing_process(lab: Lab) -> None:
     """A process without any handler publishes to the subscribers of another one, by one statement."""
     seen: list[str] = []

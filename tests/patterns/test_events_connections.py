@@ -125,6 +125,7 @@ async def django(messages: Messages, address: str, commit: bool) -> list[int | N
 
 
 def _django(messages: Messages, address: str, commit: bool) -> list[int | None]:
+    from django import setup
     from django.conf import settings
     from django.db import connections, transaction
     from django.db.utils import ConnectionHandler
@@ -136,6 +137,7 @@ def _django(messages: Messages, address: str, commit: bool) -> list[int | None]:
     }  # fmt: skip
     if not settings.configured:
         settings.configure(DATABASES={"default": database}, USE_TZ=True)
+        setup()
     alias = f"events_{url.database}"
     assert isinstance(connections, ConnectionHandler)
     connections.databases[alias] = {**connections.databases["default"], **database}
