@@ -16,6 +16,7 @@ from mainstay.patterns.saga.control import (
     retry,
     show,
     skip,
+    wait,
 )
 from mainstay.patterns.saga.saga import Saga
 from mainstay.patterns.saga.step import Call, Refused, step
@@ -33,4 +34,5 @@ __all__ = [
     "show",
     "skip",
     "step",
+    "wait",
 ]

@@ -6,6 +6,7 @@ attempt has ended: an undo must not overtake the call that it undoes. Everything
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ from typing import Any, Literal, get_args
 
 from mainstay.patterns.database import Database
 from mainstay.patterns.errors import LockNotAvailable, PatternError
+from mainstay.patterns.guards import refuse_in_transaction
 from mainstay.patterns.messages import connections, statements
+from mainstay.patterns.messages.message import Unserializable, storable_json
 from mainstay.patterns.saga import moves, store
 from mainstay.patterns.saga.moves import Move, Progress, State
 from mainstay.patterns.serialization_retry import sqlstate
@@ -89,6 +92,27 @@ async def show(where: Any, id: int) -> dict[str, Any]:
     return found
 
 
+async def wait(database: Database, id: int, *, timeout: float = 30.0) -> dict[str, Any]:  # noqa: ASYNC109
+    """Wait until a saga has ended; then as `show`. Looks again and again, after 20 ms first and at most every second.
+
+    Args:
+        id: what `start` returned, in a transaction that has committed.
+        timeout: seconds to wait.
+
+    Raises:
+        NoSuchSaga: there is none of this number.
+        TimeoutError: it has not ended in time; it goes on.
+        OutsideCallInTransaction: a transaction is open here, which would be held all the while.
+    """
+    refuse_in_transaction(f"waiting for saga {id}")
+    pause = 0.02
+    async with asyncio.timeout(timeout):
+        while (found := await show(database, id))["ended_at"] is None:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+    return found
+
+
 async def cancel(where: Any, id: int, *, because: str) -> dict[str, Any]:
     """Have a saga undo what it has done. For services: it never goes back behind a pivot that may have happened.
 
@@ -119,9 +143,15 @@ async def skip(where: Any, id: int, *, because: str, data: Mapping[str, Any] | N
         data: fields of the saga to set, such as the number that the step would have found out.
 
     Returns, raises:
-        As `cancel`. `TooLate` also where it waits for its lock and is at no step yet.
+        As `cancel`. `TooLate` also where it waits for its lock and is at no step yet; `Unserializable` where data is
+        nothing that PostgreSQL can store as JSON.
     """
-    return await _wish(where, id, "skip", because, None if data is None else json.dumps(dict(data)))
+    text = None if data is None else json.dumps(dict(data), allow_nan=False)
+    if text is not None and not storable_json(text):
+        raise Unserializable(
+            "data holds the character NUL or half a surrogate pair, which PostgreSQL cannot store"
+        )
+    return await _wish(where, id, "skip", because, text)
 
 
 async def retry(where: Any, id: int) -> dict[str, Any]:
