@@ -15,6 +15,9 @@ from processes import Peer
 from servers import SETTINGS, PostgreSQL, Redis, postgresql
 from tables import TABLES, Run
 
+BUSY = 1.5
+"""Load average from which a machine is not quiet; the benchmark itself adds about as much."""
+
 
 def versions(run: Run, cluster: PostgreSQL) -> str:
     found = [f"PostgreSQL {cluster.version}"]
@@ -74,10 +77,16 @@ def main() -> None:
             options.json.write_text(json.dumps(run.kept, indent=1))
     for failure in run.failures:
         print(f"Not measured: {failure}.\n")
+    after = os.getloadavg()
+    if max(before[0], after[0] - BUSY) > BUSY:
+        print(
+            "**The machine was busy with other work:** figures of time are not to be quoted, and ratios of time are "
+            "rough; CPU per job bears it better. Run it again on a quiet machine.\n"
+        )
     settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
     print(
         f"How: medians of {run.rounds} rounds in which the peers take turns; load {before[0]:.1f} before and "
-        f"{os.getloadavg()[0]:.1f} after. PostgreSQL is a cluster of its own ({settings}, the rest at its defaults, "
+        f"{after[0]:.1f} after. PostgreSQL is a cluster of its own ({settings}, the rest at its defaults, "
         "fsync and synchronous_commit on), VACUUM (ANALYZE) and CHECKPOINT before each measurement; Redis is a server "
         "of its own that writes nothing to disk. Peers that drain less than 2 000/s get at most 4 000 jobs. "
         "Batches are of 1 000. Drain: a warm worker is stopped (SIGSTOP), "

@@ -220,31 +220,34 @@ def transactional(run: Run, cluster: PostgreSQL) -> None:
 
 
 def publish(run: Run, cluster: PostgreSQL) -> None:
+    asked = [
+        (row, driver)
+        for driver in ("asyncpg", "psycopg")
+        for row in (rows.FLOOR, rows.MAINSTAY, rows.PGQUEUER, rows.PROCRASTINATE, rows.DBOS)
+        if run.wants(row)
+    ]
+    refused = {("pgqueuer", "psycopg"), ("procrastinate", "asyncpg")}
+    seen: dict[tuple[str, str], list[further.Published]] = {}
+    for turn in range(run.rounds):
+        for row, driver in asked:
+            if (row.module, driver) in refused:
+                continue
+            one = run.try_(
+                f"publish on {driver}, round {turn + 1}",
+                row,
+                lambda row=row, driver=driver: further.publish(row, cluster, driver, run.count(2_000)),  # type: ignore[misc]
+            )
+            if one is not None:
+                seen.setdefault((row.module, driver), []).append(one)
     lines = []
-    for driver in ("asyncpg", "psycopg"):
-        for row in (rows.FLOOR, rows.MAINSTAY, rows.PGQUEUER, rows.PROCRASTINATE, rows.DBOS):
-            if not run.wants(row):
-                continue
-            if (row.module, driver) in {("pgqueuer", "psycopg"), ("procrastinate", "asyncpg")}:
-                lines.append([row.module, driver, "", "", "refuses such a connection", ""])
-                continue
-            seen = [
-                one
-                for turn in range(run.rounds)
-                if (
-                    one := run.try_(
-                        f"publish, round {turn + 1}",
-                        row,
-                        lambda row=row, driver=driver: further.publish(  # type: ignore[misc]
-                            row, cluster, driver, run.count(2_000)
-                        ),
-                    )
-                )
-            ]
-            if not seen:
-                continue
+    for row, driver in asked:
+        if (row.module, driver) in refused:
+            lines.append([row.module, driver, "", "", "refuses such a connection", ""])
+        elif some := seen.get((row.module, driver)):
+            # The ratio is taken within each round, where both were measured side by side.
+            ratio = statistics.median(one.published / one.bare for one in some)
             bare, published, bare_cpu, published_cpu = (
-                statistics.median(getattr(one, field.name) for one in seen)
+                statistics.median(getattr(one, field.name) for one in some)
                 for field in dataclasses.fields(further.Published)
             )
             lines.append(
@@ -253,7 +256,7 @@ def publish(run: Run, cluster: PostgreSQL) -> None:
                     driver,
                     number(bare),
                     number(published),
-                    f"{published / bare:.2f}×",
+                    f"{ratio:.2f}×",
                     both(bare_cpu, published_cpu - bare_cpu),
                 ]
             )
@@ -290,28 +293,27 @@ def queues(run: Run, cluster: PostgreSQL) -> None:
 
 
 def workers(run: Run, cluster: PostgreSQL) -> None:
-    lines = []
-    for row in (rows.FLOOR, rows.MAINSTAY, rows.PGQUEUER, rows.PROCRASTINATE, rows.DBOS):
-        if not run.wants(row):
-            continue
-        line = [row.name]
+    wanted = [
+        row
+        for row in (rows.FLOOR, rows.MAINSTAY, rows.PGQUEUER, rows.PROCRASTINATE, rows.DBOS)
+        if run.wants(row)
+    ]
+    seen: dict[tuple[str, int], list[float]] = {}
+    for turn in range(run.rounds):
         for many in (1, 2, 4):
-            seen = [
-                one.drain
-                for turn in range(run.rounds)
-                if (
-                    one := run.try_(
-                        f"{many} workers, round {turn + 1}",
-                        row,
-                        lambda row=row, many=many: further.workers(  # type: ignore[misc]
-                            row, cluster, run.count(40_000 if row.count == 10_000 else row.count), many
-                        ),
-                    )
+            for row in wanted:
+                count = run.count(40_000 if row.count == 10_000 else row.count)
+                one = run.try_(
+                    f"{many} workers, round {turn + 1}",
+                    row,
+                    lambda row=row, many=many, count=count: further.workers(row, cluster, count, many),  # type: ignore[misc]
                 )
-                and one.drain
-            ]
-            line.append(number(statistics.median(seen)) if seen else "failed")
-        lines.append(line)
+                if one is not None and one.drain:
+                    seen.setdefault((row.name, many), []).append(one.drain)
+    lines = []
+    for row in wanted:
+        rates = [seen.get((row.name, many)) for many in (1, 2, 4)]
+        lines.append([row.name, *(number(statistics.median(some)) if some else "failed" for some in rates)])
     print(f"### More workers: drain/s ({os.cpu_count()} cores for workers and server together)\n")
     print(table(["peer", "1", "2", "4"], lines))
 
