@@ -102,6 +102,9 @@ class Relay:
         while self._waiting:
             batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
             batch = [(event, done) for event, done in batch if not done.done()]
+            if not batch:  # all were cancelled; so nobody has looked whether the broker is back
+                self._trying = False
+                continue
             try:
                 await self._broker.publish([event for event, _ in batch])
             except PublishError as error:
