@@ -96,6 +96,8 @@ class Bloat:
     messages: int
     seconds: float
     before_mb: float
+    half_mb: float
+    """When half of the messages were through: no larger at the end means that it has levelled off."""
     peak_mb: float
     after_mb: float
     dead_rows: int
@@ -122,7 +124,7 @@ def bloat(row: Row, server: PostgreSQL, count: int) -> Bloat:
         peer.ask("prepare")
         ready(peer, 1)
         before, _ = sizes()
-        start, done, largest, chunk = peer.progress.count(), 0, before, 5_000
+        start, done, largest, half, chunk = peer.progress.count(), 0, before, before, 5_000
         began, pace, sent = time.perf_counter(), [], 0
         while done < count:
             if sent < count and sent - done < 15_000:
@@ -133,7 +135,10 @@ def bloat(row: Row, server: PostgreSQL, count: int) -> Bloat:
             done = peer.progress.count() - start
             if len(pace) < done * 10 // count:
                 pace.append(time.perf_counter() - began)
-                largest = max(largest, sizes()[0])
+                now, _ = sizes()
+                largest = max(largest, now)
+                if len(pace) == 5:
+                    half = now
             if time.perf_counter() - began > 600:
                 raise Failed(f"{row.name}: {done} of {count} messages in 600 s")
         seconds = time.perf_counter() - began
@@ -142,7 +147,7 @@ def bloat(row: Row, server: PostgreSQL, count: int) -> Bloat:
         after, dead = sizes()
     steps = [b - a for a, b in zip([0.0, *pace], pace, strict=False)]
     tenth = count / 10
-    return Bloat(count, seconds, before, largest, after, dead, tenth / steps[0], tenth / steps[-1])
+    return Bloat(count, seconds, before, half, largest, after, dead, tenth / steps[0], tenth / steps[-1])
 
 
 def median(values: list[float | None]) -> float | None:
