@@ -195,3 +195,21 @@ async def test_many_are_one_statement(db: Database, messages: Messages, sql: Any
         ids = await tx.publish(*[ONE.but(payload=str(n)) for n in range(1000)])
     assert [row[0] for row in sql("SELECT payload FROM mainstay.message ORDER BY id")] == list(range(1000))
     assert ids == [row[0] for row in sql("SELECT id FROM mainstay.message ORDER BY id")]
+
+
+async def test_a_window_that_has_passed_is_no_bar_to_those_without(
+    db: Database, messages: Messages, sql: Any
+) -> None:
+    """A dead message keeps its unique key for its window, and not a day longer, whoever comes next."""
+    async with db.transaction() as tx:
+        [first] = await messages.publish(tx, ONE.but(unique="u", unique_for=100))
+    sql(
+        "UPDATE mainstay.message SET state = 'running', leased_by = 1; UPDATE mainstay.message SET state = 'dead',"
+        " leased_by = NULL, ended_at = now()"
+    )
+    async with db.transaction() as tx:
+        assert await messages.publish(tx, ONE.but(unique="u")) == [None]
+    sql("UPDATE mainstay.message SET unique_until = now() - interval '1 second'")
+    async with db.transaction() as tx:
+        [second] = await messages.publish(tx, ONE.but(unique="u"))
+    assert first is not None and second is not None

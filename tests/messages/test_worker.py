@@ -12,7 +12,7 @@ from engine_waiting import until
 from sqlalchemy import text
 
 from mainstay.patterns import Database, Transaction
-from mainstay.patterns.messages import GiveUp, Handler, Message, Messages, NewMessage, Retry, TryAgain
+from mainstay.patterns.messages import GiveUp, Handler, Message, Messages, NewMessage, NotNow, Retry, TryAgain
 from mainstay.patterns.messages.control import Control
 
 ONE = NewMessage(kind="work", payload="{}")
@@ -416,6 +416,29 @@ async def test_cancel(db: Database, messages: Messages, control: Control, sql: A
             lambda: sql("SELECT DISTINCT state::text FROM mainstay.message") == [("cancelled",)], seconds=4
         )
         assert ended == ["cancelled"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), NotNow("away", after=0.0)], ids=["failed", "not now"])
+async def test_what_is_called_off_while_it_fails_is_not_tried_again(
+    db: Database, messages: Messages, control: Control, sql: Any, error: Exception
+) -> None:
+    """A handler fails just as someone calls its message off: that was its last attempt."""
+    attempts: list[int] = []
+
+    async def work(message: Message) -> None:
+        attempts.append(message.attempt)
+        # Before its worker has heard of it, which the control channel tells it.
+        sql("UPDATE mainstay.message SET cancel_requested = true")
+        raise error
+
+    messages.handle(Handler(kind="work", call=work, retry=Retry(attempts=3, first=0.0, most=0.0)))
+    [id] = await publish(db, ONE)
+    async with messages.worker():
+        await until(lambda: sql("SELECT state::text FROM mainstay.message") == [("cancelled",)], seconds=5)
+    assert attempts == [1]
+    # It can be started over, and is kept only for a time.
+    assert sql("SELECT keep_until > now() + interval '6 days' FROM mainstay.message") == [(True,)]
+    assert await control.redrive(id, states=None) == [id]
 
 
 async def test_progress_is_visible(db: Database, messages: Messages, control: Control) -> None:

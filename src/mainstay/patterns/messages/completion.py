@@ -160,11 +160,16 @@ class Completion:
             case "complete_and_keep":
                 values |= {"results": [more[0] for _, more in batch], "keeps": [more[1] for _, more in batch]}
             case "fail":
-                values |= {"errors": [more[0] for _, more in batch], "delays": [more[1] for _, more in batch]}
+                values |= {
+                    "errors": [more[0] for _, more in batch],
+                    "delays": [more[1] for _, more in batch],
+                    "keep": worker.keep_ended,
+                }
             case "postpone":
                 values |= {
                     "reasons": [more[0] for _, more in batch],
                     "delays": [more[1] for _, more in batch],
+                    "keep": worker.keep_ended,
                 }
             case "end_running":
                 values |= {"states": [more[0] for _, more in batch], "keep": worker.keep_ended}

@@ -61,9 +61,8 @@ class Engine:
             The id of each message, in order; None for one whose unique key is taken.
         """
         new = self._messages(items)
-        if any(one.unique_for is not None for one in new):
-            keys = {"keys": sorted({one.unique for one in new if one.unique is not None})}
-            await connections.fetch(connection, SQL["release_unique_keys"], keys)
+        if keys := _unique_keys(new):
+            await connections.fetch(connection, SQL["release_unique_keys"], {"keys": keys})
         if not new:
             return []
         statement, values = _insert(new)
@@ -72,9 +71,8 @@ class Engine:
     def publish_sync(self, connection: Any, *items: NewMessage | Publishable) -> list[int | None]:
         """As `publish`, for a `Session`, `Connection`, `psycopg.Connection`, psycopg2 or Django connection."""
         new = self._messages(items)
-        if any(one.unique_for is not None for one in new):
-            keys = {"keys": sorted({one.unique for one in new if one.unique is not None})}
-            connections.fetch_sync(connection, SQL["release_unique_keys"], keys)
+        if keys := _unique_keys(new):
+            connections.fetch_sync(connection, SQL["release_unique_keys"], {"keys": keys})
         if not new:
             return []
         statement, values = _insert(new)
@@ -96,6 +94,11 @@ class Engine:
             else:
                 raise TypeError(f"a {type(item).__qualname__} is nothing that can be published")
         return found
+
+
+def _unique_keys(new: Sequence[NewMessage]) -> list[str]:
+    """All of them, with or without a window: the message that holds one may have had a window that has passed."""
+    return sorted({one.unique for one in new if one.unique is not None})
 
 
 def _insert(new: Sequence[NewMessage]) -> tuple[Statement, dict[str, Any]]:
