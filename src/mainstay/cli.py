@@ -1,331 +1,83 @@
-"""The front door: one verb for each thing Mainstay does. It composes the engines and holds no logic of theirs.
+"""The front door: composes the verbs of both wings, and holds no logic of theirs.
 
-Results go to stdout, progress and problems to stderr. Exit code 0: nothing found; 1: findings; 2: the work,
+Results go to stdout, progress and problems to stderr. Exit code 0: done, or nothing found; 1: findings; 2: the work,
 or a part of it, could not be done, said in one line with the remedy.
+
+Only the wing that a verb stands in is imported, so that a production install needs no more than it runs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 import typer
 
 from mainstay import __version__
-from mainstay.architect import catalog, console
-from mainstay.architect.baseline import apply_baseline, baseline_text, read_baseline
-from mainstay.architect.errors import MainstayError
-from mainstay.architect.findings import Report, Verdict
-from mainstay.architect.settings import Settings, find_root, leave_out, load_settings
-from mainstay.architect.suppression import apply_suppressions
-
-T = TypeVar("T")
-
-app = typer.Typer(
-    name="mainstay",
-    help="A backend architect you can run: finds, proves and removes the sharp edges of services on PostgreSQL.",
-    epilog="Examples:  mainstay demo   |   mainstay review .   |   mainstay diagnose scenario.yaml   |   "
-    "mainstay explain n-plus-one.  Exit codes: 0 nothing found, 1 findings, 2 the work, or a part of it, could not be "
-    "done (one line says why).",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-Format = Annotated[
-    str, typer.Option("--format", "-f", help="text, json, sarif, github or html.", metavar="FORMAT")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="Write to FILE instead of stdout.", metavar="FILE", show_default=False
-    ),
-]
-Select = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select", help="Look only for these edges (repeat, or separate by commas).", metavar="EDGE"
-    ),
-]
-Ignore = Annotated[
-    list[str] | None, typer.Option("--ignore", help="Do not look for these edges.", metavar="EDGE")
-]
-Baseline = Annotated[
-    Path | None,
-    typer.Option("--baseline", help="Show only what this baseline does not know.", metavar="FILE"),
-]
-WriteBaseline = Annotated[
-    Path | None,
-    typer.Option("--write-baseline", help="Write all findings to a baseline, and exit 0.", metavar="FILE"),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Findings only: no progress, no cleared checks.")]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        help="Use this PostgreSQL instead of the embedded one; databases are made beside the one named, "
-        "which must hold no tables.",
-        metavar="URL",
-        show_default=False,
-    ),
-]
+from mainstay.errors import MainstayError, complain
 
 
-@app.callback(invoke_without_command=True)
-def main(
+def _architect() -> typer.Typer:
+    from mainstay.architect.verbs import app
+
+    return app
+
+
+def _operations() -> typer.Typer:
+    from mainstay.operations.verbs import app
+
+    return app
+
+
+WINGS: Mapping[str, tuple[Callable[[], typer.Typer], Sequence[str]]] = {
+    "architect": (_architect, ("demo", "review", "diagnose", "replay", "explain", "catalog")),
+    "cli": (_operations, ("db", "worker", "messages", "schedules", "sagas", "subscriptions")),
+}
+"""By the extra that each needs: where its verbs are, and their names."""
+
+
+def compose(verb: str | None) -> typer.Typer:
+    """The command line for one verb; with all verbs that are installed where it is none of them.
+
+    Raises:
+        MainstayError: a package that the verb needs is not installed.
+    """
+    app = typer.Typer(
+        name="mainstay",
+        help="A backend architect you can run: finds, proves and removes the sharp edges of services on PostgreSQL, "
+        "and runs what they leave to be done.",
+        epilog="Examples:  mainstay demo   |   mainstay review .   |   mainstay worker shop.app:messages   |   "
+        "mainstay messages list --state dead.  Exit codes: 0 done, or nothing found; 1 findings; 2 the work, or a part "
+        "of it, could not be done (one line says why).",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_main)
+    chosen = [wing for wing, (_, verbs) in WINGS.items() if verb in verbs] or list(WINGS)
+    for wing in chosen:
+        try:
+            app.add_typer(WINGS[wing][0]())
+        except ModuleNotFoundError as missing:
+            if missing.name is None or missing.name.split(".")[0] == "mainstay":
+                raise
+            if chosen == [wing]:
+                raise MainstayError(
+                    f"{verb} needs the package {missing.name!r}; install Mainstay with its {wing!r} extra."
+                ) from None
+    return app
+
+
+def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         typer.echo(f"mainstay {__version__}")
         raise typer.Exit
-
-
-@app.command(
-    epilog="Examples:  mainstay review .   |   mainstay review src --format sarif -o mainstay.sarif   |   "
-    "mainstay review app --select n-plus-one --min-verdict possible"
-)
-def review(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files or folders; the current folder by default.")
-    ] = None,
-    format: Format = "text",
-    output: Output = None,
-    select: Select = None,
-    ignore: Ignore = None,
-    baseline: Baseline = None,
-    write_baseline: WriteBaseline = None,
-    min_verdict: Annotated[
-        str | None,
-        typer.Option("--min-verdict", help="likely, or possible to see guesses too.", metavar="VERDICT"),
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither read nor write the cache of facts.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; one a core by default.")
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Read source and find its sharp edges, with the path that leads to each. The code is never imported or run."""
-    from mainstay.architect.review import review as run_review
-
-    paths = paths or [Path()]
-    settings = load_settings(find_root([path for path in paths if path.exists()]))
-    edges = _edges(settings, select, ignore)
-    least = _verdict(min_verdict, settings)
-    delivery = console.Delivery(format, output)
-    known = _baseline(settings, baseline)
-    with console.progress(quiet) as progress:
-        report = run_review(
-            paths,
-            validations={edge.name: edge for edge in edges if edge.validation() is not None},
-            root=settings.root,
-            cache=None if no_cache else console.cache_folder(settings.root),
-            workers=workers,
-            progress=progress,
-            tables=settings.libraries,
-        )
-    leave_out(report, settings.exclude)
-    report.keep(least)
-    _finish(report, settings.root, delivery, known, write_baseline, quiet)
-
-
-@app.command(
-    epilog="Examples:  mainstay diagnose scenario.yaml   |   mainstay diagnose scenario.yaml -f html -o report.html   |"
-    "   mainstay diagnose scenario.yaml -- node server.js"
-)
-def diagnose(
-    context: typer.Context,
-    scenario: Annotated[
-        Path, typer.Argument(help="The scenario: service, set-up, actors, requests.", show_default=False)
-    ],
-    format: Format = "text",
-    output: Output = None,
-    select: Select = None,
-    ignore: Ignore = None,
-    baseline: Baseline = None,
-    write_baseline: WriteBaseline = None,
-    database_url: DatabaseUrl = None,
-    schedules: Annotated[
-        int, typer.Option("--schedules", min=1, help="Most schedules to try for each pair.")
-    ] = 200,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=1, help="Most seconds for all experiments.")
-    ] = 600,
-    witnesses: Annotated[Path, typer.Option("--witnesses", help="Where witnesses are written.")] = Path(
-        ".mainstay/witnesses"
-    ),
-    quiet: Quiet = False,
-) -> None:
-    """Run a service against a real PostgreSQL and prove its sharp edges. What follows -- replaces its command."""
-    from mainstay.architect.diagnose import Budget, load_scenario
-    from mainstay.architect.diagnose import diagnose as run_diagnose
-
-    loaded = load_scenario(scenario)
-    settings = load_settings(find_root([scenario]))
-    edges = _edges(settings, select, ignore)
-    delivery = console.Delivery(format, output)
-    known = _baseline(settings, baseline)
-    with console.progress(quiet) as progress:
-        report = _run(
-            run_diagnose(
-                loaded,
-                {edge.name: edge for edge in edges if edge.experiment() is not None},
-                command=context.obj,
-                database_url=database_url,
-                witness_directory=witnesses,
-                budget=Budget(schedules=schedules, seconds=seconds),
-                progress=progress,
-                root=settings.root,
-            )
-        )
-    _finish(report, settings.root, delivery, known, write_baseline, quiet)
-
-
-@app.command(
-    epilog="Examples:  mainstay replay .mainstay/witnesses/check-then-act-1f0c.json   |   "
-    "mainstay replay witness.json -- python -m uvicorn app:app --port '$PORT'"
-)
-def replay(
-    context: typer.Context,
-    witness: Annotated[Path, typer.Argument(help="A witness that diagnose wrote.", show_default=False)],
-    database_url: DatabaseUrl = None,
-    quiet: Quiet = False,
-) -> None:
-    """Run one witness again: same start, same schedule. Exit code 1 where the edge still cuts, 0 where it is gone."""
-    from mainstay.architect.diagnose import replay as run_replay
-
-    with console.progress(quiet) as progress:
-        result = _run(
-            run_replay(
-                witness,
-                {edge.name: edge for edge in catalog.edges().values()},
-                command=context.obj,
-                database_url=database_url,
-                progress=progress,
-            )
-        )
-    for line in result.lines:
-        typer.echo(line)
-    same = "with the same outcome" if result.same_outcome else "with another outcome than the witness had"
-    typer.echo(
-        f"\nThe edge still cuts, {same}." if result.reproduced else "\nThe edge is gone: not reproduced."
-    )
-    raise typer.Exit(1 if result.reproduced else 0)
-
-
-@app.command(epilog="Examples:  mainstay explain check-then-act   |   mainstay explain repository")
-def explain(name: Annotated[str, typer.Argument(help="An edge or a pattern.", show_default=False)]) -> None:
-    """Print the page of a sharp edge or a pattern."""
-    console.print_page(catalog.page(name))
-
-
-@app.command("catalog", epilog="Example:  mainstay catalog")
-def list_catalog() -> None:
-    """List every sharp edge and every pattern."""
-    console.print_catalog(catalog.edges(), catalog.patterns())
-
-
-@app.command(epilog="Examples:  mainstay demo   |   mainstay demo --output report.html")
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the report is written.")] = Path(
-        ".mainstay/demo.html"
-    ),
-    database_url: DatabaseUrl = None,
-    quiet: Quiet = False,
-) -> None:
-    """The whole loop on the shipped shop: review it, prove its three sharp edges, show its safe edition clean."""
-    from mainstay.architect.demo import run_demo
-
-    delivery = console.Delivery("html", output)
-    with console.progress(quiet) as progress:
-        result = _run(
-            run_demo(
-                database_url=database_url, witness_directory=output.parent / "witnesses", progress=progress
-            )
-        )
-    delivery.write(result.report, result.root, quiet=quiet)
-    console.print_demo(result, output)
-    raise typer.Exit(0 if result.as_promised else 2)
-
-
-# ------------------------------------------------------------------------------------------- shared
-
-
-def _split(values: list[str] | None) -> list[str]:
-    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
-
-
-def _edges(settings: Settings, chosen: list[str] | None, ignored: list[str] | None) -> list[catalog.Edge]:
-    return catalog.select(_split(chosen) or list(settings.select), _split(ignored) or list(settings.ignore))
-
-
-def _verdict(given: str | None, settings: Settings) -> Verdict:
-    if given is None:
-        return settings.min_verdict
-    if given not in ("likely", "possible"):
-        raise MainstayError(f"--min-verdict must be 'likely' or 'possible', not {given!r}.")
-    return Verdict(given)
-
-
-def _baseline(settings: Settings, given: Path | None) -> Any:
-    file = given or (settings.root / settings.baseline if settings.baseline else None)
-    return read_baseline(file) if file is not None else None
-
-
-def _finish(
-    report: Report,
-    root: Path,
-    delivery: console.Delivery,
-    known: Any,
-    write_baseline: Path | None,
-    quiet: bool,
-) -> None:
-    """What review and diagnose end with: suppressions, baseline, report, exit code."""
-    apply_suppressions(report, root)
-    if known is not None:
-        apply_baseline(report, known)
-    report.sort()
-    if write_baseline is not None:
-        console.write_file(write_baseline, baseline_text(report))
-    delivery.write(report, root, quiet=quiet)
-    undecided = sum(check.verdict == "undecided" for check in report.checks)
-    if report.problems:
-        raise typer.Exit(2)
-    if report.findings and write_baseline is None:
-        raise typer.Exit(1)
-    if undecided:
-        console.complain(
-            f"{undecided} check{'s are' if undecided > 1 else ' is'} undecided, which is not a pass."
-        )
-        raise typer.Exit(2)
-    raise typer.Exit(0)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run asynchronous work so that Ctrl-C and SIGTERM cancel it and let it clean up."""
-
-    async def guarded() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, task.cancel)
-        return await work
-
-    try:
-        return asyncio.run(guarded())
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        raise MainstayError(
-            "interrupted; every process it started has ended and every database it made is gone."
-        ) from None
 
 
 def run() -> None:
@@ -342,16 +94,16 @@ def run() -> None:
             raise MainstayError(
                 "'--' needs the command of the service behind it, such as: -- python -m uvicorn app:app."
             )
+        app = compose(arguments[0] if arguments else None)
         code = app(args=arguments, standalone_mode=False, obj=command)
     except MainstayError as error:
-        code = console.complain(str(error))
-    except typer.Abort:
-        code = console.complain("interrupted.")
-    except KeyboardInterrupt:
-        code = console.complain("interrupted.")
+        sys.stderr.write(error.details)
+        code = complain(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        code = complain("interrupted.")
     except typer.TyperException as error:
         message = str(error.format_message()).rstrip(".")  # empty where help was asked for by giving nothing
-        code = console.complain(f"{message}; see: mainstay --help") if message else 2
+        code = complain(f"{message}; see: mainstay --help") if message else 2
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -359,7 +111,7 @@ def run() -> None:
         # A fault of ours is still one line; whoever wants to report it can ask for the rest.
         if os.environ.get("MAINSTAY_TRACEBACK"):
             raise
-        code = console.complain(
+        code = complain(
             f"this is a fault of Mainstay, please report it: {type(error).__name__}: {error} "
             "(MAINSTAY_TRACEBACK=1 shows where)"
         )

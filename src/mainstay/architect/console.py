@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from mainstay.architect.report import ManualPage
 
 
-def complain(message: str) -> int:
-    """Say on stderr, in one line, why the work could not be done. Returns exit code 2."""
-    sys.stderr.write("mainstay: " + " ".join(message.split()) + "\n")
-    return 2
-
-
 def cache_folder(root: Path) -> Path:
     """Where facts about a checkout are kept between runs: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
