@@ -42,6 +42,8 @@ FIRST_POLL = 0.02
 
 A publisher that looked for sleeping workers before this one fell asleep, and commits after, wakes nobody. By doubling,
 its message is found within about as much time as its transaction took."""
+SIP = 0.005
+"""Seconds at least between two leases while less than a quarter of the slots is free: a few at a time cost the most."""
 MOST_THREADS = 32
 """Plain functions at work at once in one worker."""
 QUEUES_AT_ONCE = 64
@@ -140,6 +142,7 @@ class Worker:
         self._rate = 0.0
         self._measured = (0.0, 0)
         self._lease_took = 0.0
+        self._leased_at = 0.0
         self._transactions = asyncio.Semaphore(max(1, self.database.engine.pool.size() - 1))  # type: ignore[attr-defined]
         self._threads: ThreadPoolExecutor | None = None
         self._thread_room = asyncio.Semaphore(min(MOST_THREADS, concurrency))
@@ -330,6 +333,9 @@ class Worker:
             self._wake.clear()
             await self._wake.wait()
             return
+        if room * 4 < self.concurrency and (early := self._leased_at + SIP - time.monotonic()) > 0:
+            await asyncio.sleep(early)
+            return
         if self._idle and time.monotonic() - self._last_rest > 1.0:
             self._idle = False
             await self._leasing.fetch(SQL["set_idle"], worker=self.id, idle=False)
@@ -346,6 +352,7 @@ class Worker:
             self._hungry.update(asked)
             raise
         self._measure(begun)
+        self._leased_at = self._measured[0]
         if rows:
             # Full: what was asked after the last queue that gave may hold more, and that one too. And it goes last.
             last = rows[-1][3]
