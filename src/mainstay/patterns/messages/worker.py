@@ -573,7 +573,8 @@ class Worker:
 
 def _brief(error: BaseException) -> str:
     try:
-        text = str(error).strip().partition("\n")[0]
+        # Half a surrogate pair would break the log's own encoding.
+        text = str(error).strip().partition("\n")[0].encode(errors="replace").decode()
     except Exception:
         text = "(its message cannot be shown)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
