@@ -1,6 +1,6 @@
 # `make` alone lists the tasks. Every task does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock bench clean
+.PHONY: help install demo shop shop-audit test check format lock bench chaos clean
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -23,6 +23,16 @@ install: .venv/installed ## make .venv with everything, .venv/bin/mainstay inclu
 demo: install ## take the shipped shop apart and prove its three sharp edges
 	$(BIN)/mainstay demo
 
+# DATABASE_URL=postgresql://… names an empty database on a server to use; else a server is started for the while.
+SHOP = cd examples/shop && exec ../../$(BIN)/python -m
+ON = $(if $(DATABASE_URL),--database-url '$(DATABASE_URL)')
+
+shop: install ## run the durable shop: service, worker, stub providers (WORKERS=1)
+	@$(SHOP) operate.run $(ON) --workers $(or $(WORKERS),1)
+
+shop-audit: install ## orders under load, all that may die killed, then the books (SECONDS=60 SEED=1)
+	@$(SHOP) operate.audit $(ON) --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+
 test: check ## all checks and tests, as CI runs them
 	$(BIN)/pytest -n 2 --dist loadfile
 
@@ -38,6 +48,9 @@ format: install ## format and mend what the linter can mend
 
 bench: install ## measure beside peers and write docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
+
+chaos: install ## kill at random a thousand times, audit, and write docs/chaos.md (about 15 minutes; KILLS=n, SEED=n)
+	$(BIN)/python tests/chaos/campaign.py --kills $(or $(KILLS),1000) $(if $(SEED),--seed $(SEED))
 
 lock: install ## lock all dependencies anew, with hashes and without index addresses
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,0 +1,6 @@
+-- Customers and products; all orders are placed through the service.
+INSERT INTO customers (email, name) VALUES
+  ('ada@example.org', 'Ada'), ('grace@example.org', 'Grace'), ('edsger@example.org', 'Edsger');
+
+INSERT INTO products (sku, name, price_cents, stock) VALUES
+  ('KET-1', 'Kettle', 3900, 120), ('POT-1', 'Teapot', 5200, 40), ('CUP-6', 'Six cups', 4800, 70), ('TEA-A', 'Assam', 450, 800);

@@ -1,0 +1,1 @@
+"""Running the durable shop as a whole, and auditing it under fire."""
