@@ -41,7 +41,7 @@ class MortalShop(Shop):
         """Count from the first statement that concerns the saga."""
 
         def executed(*arguments: Any) -> None:
-            self.begun = self.begun or "FROM mainstay.saga AS saga" in arguments[2]
+            self.begun = self.begun or "FROM mainstay.saga WHERE id" in arguments[2]
             self.place()
 
         event.listen(db.engine.sync_engine, "after_cursor_execute", executed)

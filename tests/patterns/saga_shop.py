@@ -192,3 +192,15 @@ async def start(db: Database, saga: Saga) -> int | None:
     """Start in a transaction of its own."""
     async with db.transaction() as tx:
         return await saga.start(tx)
+
+
+async def blocked(db: Database) -> bool:
+    """Whether a connection to this database waits for a lock."""
+    async with db.engine.connect() as connection:
+        found = await connection.scalar(
+            text(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+                " AND cardinality(pg_blocking_pids(pid)) > 0)"
+            )
+        )
+        return bool(found)

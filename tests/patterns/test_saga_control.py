@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from saga_shop import ALL, Shop, declare, prepare, start, until, until_ended, until_stuck
+from saga_shop import ALL, Shop, blocked, declare, prepare, start, until, until_ended, until_stuck
 from sqlalchemy import text
 
 from mainstay.patterns import Database, LockNotAvailable
@@ -183,6 +183,19 @@ async def test_a_saga_in_the_middle_of_a_transaction(
         with pytest.raises(LockNotAvailable, match="in the middle of a step's transaction"):
             async with other.transaction(lock_timeout=0.05) as second:
                 await cancel(second, id or 0, because="now")
+
+
+async def test_a_wish_that_waited_for_a_step_sees_what_it_did(
+    db: Database, messages: Messages, other: Database, shop: Shop
+) -> None:
+    """A cancel that comes while a step's transaction is open undoes that step too."""
+    id = await start(db, declare(messages, shop)()) or 0
+    async with db.transaction() as tx:
+        await tx.execute(text("UPDATE mainstay.saga SET step = 'authorize', version = version + 1"))
+        await tx.execute(text("UPDATE mainstay.saga_step SET state = 'done' WHERE name = 'reserve'"))
+        wish = asyncio.create_task(cancel(other, id, because="meanwhile"))
+        await until(lambda: blocked(other))
+    assert (await wish)["state"] == "compensating"
 
 
 async def test_the_wishes_of_two_people(db: Database, messages: Messages, shop: Shop) -> None:

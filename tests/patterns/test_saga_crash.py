@@ -102,8 +102,8 @@ async def test_stopped_in_a_call_and_come_back(db: Database, shop: Shop) -> None
     """SIGSTOP after the effect outside: another worker takes over and ends the saga; the first adds nothing."""
     id = await start_at(db, shop, 0)
     url = db.engine.url.render_as_string(hide_password=False)
-    # The places of the first step, then BEGIN, lock and mark of the second, its COMMIT, before and after the effect.
-    process = processes.Process(target=live, args=(url, "q0", {}, 14, signal.SIGSTOP, id))
+    # The places of the first step, then lock, read and mark of the second, its COMMIT, before and after the effect.
+    process = processes.Process(target=live, args=(url, "q0", {}, 16, signal.SIGSTOP, id))
     process.start()
     assert process.pid is not None
 

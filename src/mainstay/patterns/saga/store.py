@@ -15,9 +15,9 @@ SQL = load(__package__)
 
 async def locked(connection: Any, id: int) -> Progress | None:
     """The saga, locked until the transaction ends; None where it is not, or no longer, there."""
-    rows = await connections.fetch(connection, SQL["lock_saga"], {"id": id})
-    if not rows:
+    if not await connections.fetch(connection, SQL["lock_saga"], {"id": id}):
         return None
+    rows = await connections.fetch(connection, SQL["read_saga"], {"id": id})
     values = list(rows[0])
     values[-1] = [StepProgress(**one) for one in json.loads(values[-1])]
     return Progress(*values)
