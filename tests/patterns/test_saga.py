@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from saga_shop import ALL, SOON, Shop, declare, dsn, prepare, start, until, until_ended, until_stuck
+from saga_shop import ALL, SOON, Shop, blocked, declare, dsn, prepare, start, until, until_ended, until_stuck
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
@@ -165,7 +165,7 @@ async def test_a_pivot_of_unknown_outcome_is_not_undone(db: Database, messages: 
 async def test_the_time_of_a_saga(db: Database, messages: Messages, shop: Shop) -> None:
     """When it is up, the saga goes back at once: out of a wait for the next attempt, and out of a call."""
     slow = Retry(attempts=10, first=60.0, most=60.0)
-    retried = declare(messages, shop, retry=slow, timeout=60.0, name="Retried", saga_timeout=0.3)
+    retried = declare(messages, shop, retry=slow, timeout=60.0, name="Retried", saga_timeout=2.0)
     shop.script = {"authorize": ["error"]}
     id = await start(db, retried())
     async with messages.worker():
@@ -272,18 +272,6 @@ async def test_a_lock_is_taken_once_by_transactions_at_the_same_time(
     assert [(await show(db, id or 0))["state"] for id in (first, second)] == ["running", "waiting"]
     async with messages.worker():
         assert await until_ended(db, first, second) == ["completed"] * 2
-
-
-async def blocked(db: Database) -> bool:
-    """Whether a connection to this database waits for a lock."""
-    async with db.engine.connect() as connection:
-        found = await connection.scalar(
-            text(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
-                " AND cardinality(pg_blocking_pids(pid)) > 0)"
-            )
-        )
-        return bool(found)
 
 
 async def test_a_saga_overlooked_as_its_lock_came_free(db: Database, messages: Messages, shop: Shop) -> None:
