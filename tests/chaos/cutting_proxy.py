@@ -1,0 +1,65 @@
+"""A TCP proxy that cuts connections in the middle, as a network does: with a reset, without a good-bye."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+from contextlib import suppress
+
+
+class CuttingProxy:
+    """Listens on loopback and passes everything on to a port there."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Cut everything and listen no more."""
+        if self._server is not None:
+            self._server.close()
+        self.cut(random.Random(0), everything=True)
+
+    def cut(self, random: random.Random, *, everything: bool = False) -> int:
+        """Cut one connection, or all; how many."""
+        pairs = list(self._pairs)
+        chosen = pairs if everything else random.sample(pairs, min(1, len(pairs)))
+        for pair in chosen:
+            for writer in pair:
+                raw = writer.get_extra_info("socket")
+                with suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+        return len(chosen)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, onward = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = (writer, onward)
+        self._pairs.add(pair)
+        try:
+            await asyncio.gather(_pass(reader, onward), _pass(there, writer))
+        finally:
+            self._pairs.discard(pair)
+            for one in pair:
+                one.close()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.transport.abort()
