@@ -18,6 +18,9 @@ PatternError
     ├── TransactionOver
     └── TransactionAborted
 
+Errors that belong to one pattern alone stand beside it (of messages: `GiveUp`, `TryAgain`, `LeaseLost`,
+`PayloadTooLarge`, `Unserializable`; of the schema: `SchemaBehind`); all of them are `PatternError`.
+
 Errors of the database stay what they are (`sqlalchemy.exc.DBAPIError`); `sqlstate` reads their code.
 """
 
