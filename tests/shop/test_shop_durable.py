@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import psycopg
 import pytest
 from shop_durable import DurableShop, Stack, audit, books, log_of
 
@@ -83,6 +84,20 @@ def test_a_customer_cancels_while_the_payment_is_on_its_way(shop: DurableShop) -
     assert found["reason"] == "cancelled: the customer asked for it"
     (entry,) = shop.wait_for_entries("payments", order, 1)
     assert entry["state"] == "voided"
+
+
+def test_an_order_is_cancelled_only_once_it_is_accepted(shop: DurableShop) -> None:
+    """Before its first step is done nothing would mark it cancelled: the client is told to ask again."""
+    with psycopg.connect(shop.stack.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO mainstay.queue (name, paused) VALUES ('default', true)")
+        order = shop.place("early").json()["id"]
+        refused = shop.client.post(f"/orders/{order}/cancel")
+        connection.execute("DELETE FROM mainstay.queue WHERE name = 'default'")
+    assert (refused.status_code, refused.json()["detail"]) == (
+        409,
+        "the order is only just being accepted; ask again",
+    )
+    shop.progress(order, lambda now: now["fulfilment"] == "completed")
 
 
 def test_the_books_add_up_whatever_is_killed(shop: DurableShop) -> None:

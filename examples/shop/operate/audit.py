@@ -19,7 +19,7 @@ from operate.chaos import Chaos
 from operate.load import Clients
 from operate.stack import Stack
 
-FAULTS = {"delay": 0.05, "fail": 0.08, "lose": 0.04, "late": 0.04, "twice": 0.05, "refuse": 0.05}
+FAULTS = {"delay": 0.2, "fail": 0.08, "lose": 0.04, "late": 0.04, "twice": 0.05, "refuse": 0.05}
 """How the providers misbehave while the load is on."""
 LEASE = 3.0
 """Seconds until the work of a dead worker is taken over."""

@@ -89,8 +89,10 @@ class _Books:
         """Each request that was answered 201 has one order, and no order is without a request."""
         told = Counter(body["id"] for status, body in self.facts.replies.values() if status == 201)
         wrong = [f"{n} requests were told that order {id} is theirs" for id, n in told.items() if n > 1]
-        wrong += [f"order {id} was promised and is not there" for id in set(told) - set(self.orders_by_id)]
-        wrong += [f"order {id} was promised to nobody" for id in set(self.orders_by_id) - set(told)]
+        wrong += [
+            f"order {id} was promised and is not there" for id in sorted(set(told) - set(self.orders_by_id))
+        ]
+        wrong += [f"order {id} was promised to nobody" for id in sorted(set(self.orders_by_id) - set(told))]
         wrong += [f"request {key} got another answer when it was repeated" for key in self.facts.differing]
         wrong += [
             f"request {key} was answered {status}: {body}"

@@ -13,7 +13,7 @@ PATIENCE = 4.0
 """Seconds that a client waits for a reply before it tries again."""
 PAUSE = 0.3
 """Seconds between two attempts."""
-CANCELS = 0.1
+CANCELS = 0.15
 """The part of orders that the customer cancels again."""
 AGAIN = 0.1
 """The part of requests that are repeated although they were answered."""
@@ -66,7 +66,7 @@ class Clients:
                 if again != self.replies[key]:
                     self.differing.append(key)
             if chance.random() < CANCELS and self.replies[key][0] == 201:
-                await asyncio.sleep(chance.random() * 0.5)
+                await asyncio.sleep(chance.random() * 0.2)
                 await self._cancel(http, self.replies[key][1]["id"])
             await asyncio.sleep(chance.random() * 0.5)
 
@@ -89,9 +89,13 @@ class Clients:
         return 0, why
 
     async def _cancel(self, http: httpx.AsyncClient, order: int) -> None:
-        """Once: it may come too late, or the service may be away."""
-        try:
-            reply = await http.post(f"/orders/{order}/cancel")
-        except httpx.HTTPError:
-            return
-        self.cancels += reply.status_code == 202
+        """A few times: it may be too early or too late, or the service away. Then the order is not cancelled."""
+        for _ in range(5):
+            try:
+                reply = await http.post(f"/orders/{order}/cancel")
+            except httpx.HTTPError:
+                return
+            if reply.status_code == 202:
+                self.cancels += 1
+                return
+            await asyncio.sleep(PAUSE)

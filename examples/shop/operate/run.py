@@ -7,6 +7,8 @@ import asyncio
 import signal
 import sys
 
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 from operate.stack import Stack
 
 TELL = """
@@ -14,7 +16,7 @@ The shop        {service}/docs
 payment stub    {payments}/ledger   (misbehave: curl -X PUT {payments}/faults -d '{{"lose": 0.5}}')
 carrier stub    {carrier}/ledger
 mail stub       {mail}/ledger
-database        {conninfo}
+database        {database}
 
 Place an order, and see how far it has come:
 
@@ -41,12 +43,19 @@ async def run(database_url: str | None, workers: int, delay: float) -> None:
         return
     stack = await entering
     try:
-        sys.stdout.write(TELL.format(**stack.urls, conninfo=stack.conninfo))
+        sys.stdout.write(TELL.format(**stack.urls, database=_shown(stack.conninfo)))
         sys.stdout.flush()
         await asking
         sys.stdout.write("\nending\n")
     finally:
         await stack.__aexit__()
+
+
+def _shown(conninfo: str) -> str:
+    """The address without the password."""
+    parameters = conninfo_to_dict(conninfo)
+    parameters.pop("password", None)
+    return make_conninfo(**parameters)
 
 
 def main() -> None:
