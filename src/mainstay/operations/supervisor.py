@@ -112,7 +112,11 @@ class Supervisor:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             begun = time.monotonic()
-            code = await self._one(child)
+            try:
+                code = await self._one(child)
+                told = _told(code)
+            except OSError as error:  # the machine is out of processes or memory
+                code, told = 1, f"could not be started ({error})"
             if self._stopping.is_set():
                 return
             if code == 2 and not child.started.is_set() and child is self._children[0]:
@@ -124,7 +128,7 @@ class Supervisor:
             log.warning(
                 "worker process %d %s after %.1f s; starting another in %.1f s",
                 child.number,
-                _told(code),
+                told,
                 lived,
                 pause,
             )
@@ -158,7 +162,7 @@ class Supervisor:
             listening.cancel()
             patience.cancel()
             writer.close()
-            child.process, child.line, child.heard = None, None, 0.0
+            child.process, child.line, child.heard, child.info = None, None, 0.0, {}
 
     async def _run_out_of_patience(self, child: Child, process: asyncio.subprocess.Process) -> None:
         """A process that does not end by itself in the time that it was given is killed."""

@@ -40,7 +40,7 @@ BEAT = 1.0
 """Seconds between two reports to the supervisor."""
 AFTER_GRACE = 25.0
 """Seconds after the grace for handing back and closing; then the process is cut off."""
-AT_ONCE = 10.0
+AT_ONCE = 5.0
 """The same after the second word."""
 STOP, NOW = b"s", b"n"
 """What a supervisor says."""
