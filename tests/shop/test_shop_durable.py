@@ -72,10 +72,11 @@ def test_a_declined_card_and_an_empty_shelf_end_in_a_cancelled_order(shop: Durab
     assert shop.client.get("/products").json()[1:] == before[1:]
 
 
-def test_a_customer_cancels_while_the_payment_is_on_its_way(shop: DurableShop) -> None:
-    """The step at work ends first; then all is undone, also what the provider holds."""
-    shop.faults(delay=0.0, lose=1.0)
-    order = shop.place("regretted").json()["id"]
+@pytest.mark.parametrize("fault", ["lose", "late"])
+def test_a_customer_cancels_while_the_payment_is_on_its_way(shop: DurableShop, fault: str) -> None:
+    """The step at work ends first; then all is undone: what the provider holds, and what it is yet to be asked for."""
+    shop.faults(**{fault: 1.0})
+    order = shop.place(f"regretted, {fault}").json()["id"]
     shop.progress(order, lambda now: now["steps"][2]["state"] == "begun")
     assert shop.client.post(f"/orders/{order}/cancel").status_code == 202
     shop.faults()

@@ -66,7 +66,6 @@ class Clients:
                 if again != self.replies[key]:
                     self.differing.append(key)
             if chance.random() < CANCELS and self.replies[key][0] == 201:
-                await asyncio.sleep(chance.random() * 0.2)
                 await self._cancel(http, self.replies[key][1]["id"])
             await asyncio.sleep(chance.random() * 0.5)
 
@@ -89,13 +88,12 @@ class Clients:
         return 0, why
 
     async def _cancel(self, http: httpx.AsyncClient, order: int) -> None:
-        """A few times: it may be too early or too late, or the service away. Then the order is not cancelled."""
-        for _ in range(5):
+        """As soon as it is being paid, which is the worst moment; it may be too late, or the service away."""
+        for _ in range(30):
+            await asyncio.sleep(PAUSE / 3)
             try:
-                reply = await http.post(f"/orders/{order}/cancel")
-            except httpx.HTTPError:
-                return
-            if reply.status_code == 202:
-                self.cancels += 1
-                return
-            await asyncio.sleep(PAUSE)
+                if (await http.get(f"/orders/{order}")).json().get("status") != "placed":
+                    self.cancels += (await http.post(f"/orders/{order}/cancel")).status_code == 202
+                    return
+            except (httpx.HTTPError, ValueError):
+                pass
