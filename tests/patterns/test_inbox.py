@@ -130,7 +130,8 @@ async def test_old_rows_are_forgotten_in_batches(db: Database) -> None:
     async with db.transaction() as tx:
         await tx.execute(
             text(
-                "INSERT INTO mainstay.inbox SELECT 'mailer', '/s', n::text, now() - n * interval '1 day' + interval '1 hour'"
+                "INSERT INTO mainstay.inbox"
+                " SELECT 'mailer', '/s', n::text, now() - n * interval '1 day' + interval '1 hour'"
                 " FROM generate_series(1, 60) n"
             )
         )

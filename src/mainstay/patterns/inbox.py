@@ -29,8 +29,8 @@ _ACCEPT = text(
 # time is passed over.
 _PRUNE = text(
     "DELETE FROM mainstay.inbox WHERE ctid = ANY (ARRAY("
-    " SELECT ctid FROM mainstay.inbox WHERE received_at < now() - CAST(:age AS interval) ORDER BY received_at LIMIT :batch"
-    " FOR UPDATE SKIP LOCKED))"
+    " SELECT ctid FROM mainstay.inbox WHERE received_at < now() - CAST(:age AS interval)"
+    " ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED))"
 )
 
 
