@@ -1,8 +1,9 @@
 """A worker as a process of its own, which the tests kill: ``crash_worker.py URL KILL_AT LEASE``.
 
 Kinds: ``effect`` writes through its transaction; ``slow`` says that it has begun and waits; ``block`` blocks the event
-loop for 3 seconds after its write, the first time. With KILL_AT = n > 0 the process kills itself at its
-n-th point: before a statement is sent, or after its answer has come.
+loop for 3 seconds after its write, the first time; ``tell`` tells its idempotency key to a table, as to another system.
+With KILL_AT = n > 0 the process kills itself at its n-th point: before a statement is sent, or after its answer has
+come. With -1 it does so where it would write down what its first handlers have done.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import event, text
 
 from mainstay.patterns import Database, Transaction
 from mainstay.patterns.messages import Handler, Message, Messages, Retry, driver
+from mainstay.patterns.messages.completion import Completion
 
 url, kill_at, lease = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 statements = 0
@@ -46,6 +48,8 @@ def dying(cls: Any) -> None:
 
 for one in (driver._Psycopg, driver._Asyncpg):
     dying(one)
+if kill_at == -1:
+    Completion._write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
 db = Database(url, pool_size=8)
 messages = Messages(db)
 for name in ("before_cursor_execute", "after_cursor_execute"):
@@ -76,9 +80,19 @@ async def block(message: Message, tx: Transaction) -> None:
         time.sleep(3)  # noqa: ASYNC251
 
 
+async def tell(message: Message) -> None:
+    """An effect outside: nothing that the message's completion could undo."""
+    async with db.transaction() as tx:
+        await tx.execute(
+            text("INSERT INTO effect (message, what) VALUES (:id, :key)"),
+            {"id": message.id, "key": message.idempotency_key},
+        )
+
+
 retry = Retry(attempts=100, first=0.05, most=0.1)
 messages.handle(Handler(kind="effect", call=write, transactional=True, retry=retry))
 messages.handle(Handler(kind="slow", call=slow, retry=retry))
+messages.handle(Handler(kind="tell", call=tell, retry=retry))
 messages.handle(Handler(kind="block", call=block, transactional=True, retry=retry))
 
 

@@ -143,3 +143,15 @@ async def test_connections_cut_again_and_again(empty: URL, start: Start, sql: An
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     await until(lambda: once(sql, 200), seconds=60)
+
+
+async def test_killed_after_the_handler_and_before_its_completion(empty: URL, start: Start, sql: Any) -> None:
+    """What a handler did elsewhere is done again, under the idempotency key of the first time."""
+    await publish(empty, ONE.but(kind="tell"))
+    first = start(kill_at=-1)
+    await until(lambda: first.poll() is not None)
+    assert sql("SELECT count(*), count(DISTINCT what) FROM effect") == [(1, 1)]
+    assert sql("SELECT state::text FROM mainstay.message") == [("running",)]
+    start()
+    await until(lambda: sql("SELECT count(*) FROM mainstay.message") == [(0,)], seconds=30)
+    assert sql("SELECT count(*), count(DISTINCT what) FROM effect") == [(2, 1)]
