@@ -158,6 +158,11 @@ class Campaign:
         await self._provider.start()
         self._workers = [self._worker() for _ in range(WORKERS)]
         self._services = [self._service() for _ in range(SERVICES)]
+        with self._connect() as connection:
+            end = time.monotonic() + 60
+            while connection.execute("SELECT count(DISTINCT source) FROM ledger").fetchall() < [(SERVICES,)]:
+                assert time.monotonic() < end, "the services do not begin"
+                await asyncio.sleep(0.1)
 
     def _connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self._cluster.dsn, autocommit=True, application_name="chaos")
