@@ -34,7 +34,7 @@ AT_ONCE = 1000
 EXPLAINED = 20
 """Ids for which the reason is looked up why nothing was done."""
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="The messages.", show_default=False)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="The messages.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="All that it can be done to, without a filter.")]
 
 

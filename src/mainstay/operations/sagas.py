@@ -35,7 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="The sagas.", show_default=False)]
+Ids = Annotated[list[int], typer.Argument(metavar="ID", help="The sagas.", show_default=False)]
 Because = Annotated[
     str,
     typer.Option("--because", "-b", help="Why; kept with the saga.", metavar="REASON", show_default=False),
