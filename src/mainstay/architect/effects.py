@@ -82,7 +82,8 @@ class Do:
 
 
 Condition = tuple[int, str]
-"""What must hold of a parameter (by position): it is ``none``, ``some`` (not none), ``true`` or ``false``.
+"""What must hold of a parameter (by position): it is ``none``, ``some`` (not none), ``true`` or ``false``,
+``is:VALUE`` or ``not:VALUE`` (equals a text or number, as Python writes it, or does not).
 Position -1 is none of them: ``miss:NAME`` says that the collection NAME had no entry for a key yet,
 ``detached`` that a row belongs to no session, or that what is asked of it is loaded, ``switch`` that a switch
 of the settings is set, ``other-database`` that the database is another one than PostgreSQL."""
@@ -149,6 +150,8 @@ class Scope:
     body: Tree
     location: Location
     text: str = ""
+    when: frozenset[Condition] = frozenset()
+    """What must hold of the function's parameters for the block to have that meaning."""
 
 
 @dataclass(frozen=True, slots=True)

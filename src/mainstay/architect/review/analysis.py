@@ -24,6 +24,7 @@ from mainstay.architect.effects import (
 )
 from mainstay.architect.findings import Location, Severity, Step, Verdict
 from mainstay.architect.review import facts as f
+from mainstay.architect.review.arguments import cannot
 from mainstay.architect.review.facts import last_name
 from mainstay.architect.review.program import Function, Program
 from mainstay.architect.review.sources import is_migration
@@ -122,6 +123,7 @@ class Analysis:
         self._kinds: dict[str, frozenset[Kind]] = {}
         self._locks: dict[str, bool] = {}
         self._callers: dict[str, list[tuple[str, Invoke]]] | None = None
+        self._tested: dict[str, frozenset[int]] = {}
 
     def printed(self) -> Iterator[Function]:
         """Functions in which findings are printed: those with effects, outside tests and migrations."""
@@ -210,6 +212,27 @@ class Analysis:
         self._reached[name] = found
         return found
 
+    def tested(self, name: str) -> frozenset[int]:
+        """Parameters that a function tests, itself or in calls: with these its effects may be others."""
+        known = self._tested.get(name)
+        if known is not None:
+            return known
+        function = self.functions.get(name)
+        found: set[int] = set()
+        self._tested[name] = frozenset()  # cuts circles
+        for item in walk(function.tree) if function is not None and self.kinds(name) else ():
+            if type(item) is Branch:
+                found.update(position for when in item.when for position, _ in when if position >= 0)
+            elif type(item) is Scope:
+                found.update(position for position, _ in item.when if position >= 0)
+            elif type(item) is Invoke:
+                handed = [pair for pair in item.known if type(pair[1]) is int]
+                if handed:
+                    below = frozenset[int]().union(*map(self.tested, item.functions))
+                    found.update(given for position, given in handed if position in below)  # type: ignore[misc]
+        self._tested[name] = frozenset(found)
+        return self._tested[name]
+
     def takes_lock(self, name: str) -> bool:
         """Whether a function takes a lock that is still held when it returns."""
         known = self._locks.get(name)
@@ -252,7 +275,7 @@ class Analysis:
             given = known.get(position)
             if type(given) is int:
                 found.add((given, word))
-            elif given is not None and word in _IMPOSSIBLE[str(given)]:
+            elif given is not None and cannot(str(given), word):
                 return None
         return frozenset(found)
 
@@ -262,7 +285,7 @@ class Analysis:
         callers = [c for c in self.callers(name) if not self.functions[c[0]].module.quiet] if asked else []
         return bool(callers) and all(
             any(
-                type(given) is str and word in _IMPOSSIBLE[given]
+                type(given) is str and cannot(given, word)
                 for position, word in asked
                 for given in (dict(invoke.known).get(position),)
             )
@@ -401,15 +424,6 @@ def _is_job(function: Function) -> bool:
 
 def _is_seldom(function: Function) -> bool:
     return _SELDOM.search(function.name.rpartition(".")[2]) is not None
-
-
-_IMPOSSIBLE = {
-    "none": {"true", "some"},
-    "false": {"true", "none"},
-    "true": {"false", "none"},
-    "some": {"none"},
-}
-"""What cannot hold of an argument of which that is known."""
 
 
 def unexpected(attempt: Attempt) -> bool:

@@ -4,7 +4,7 @@ Types of values are small tuples, so that they can be compared and kept in sets:
 
 ``("mod", module)``  ``("ext", "full.name")``  ``("cls", class)``  ``("obj", class, traits)``
 ``("lib", type, model, traits, class)``  ``("fun", function, receiver type)``  ``("super", class, receiver type)``
-``("op", operation, receiver type, name)``  ``("manager", function)`` (what a context manager function gives)
+``("op", operation, receiver type, name)``  ``("manager", function, what the call says of its arguments)``
 ``("ctx", scope kind, type, place, more scope kinds)``  ``("lam", number)``  ``("list", item)``  ``("dict", value)``
 ``("tuple", items)``  ``("slice", whether few)``  ``("str", text)``  ``("const",)``  ``("const", word)``
 ``("col", class, field)``  ``("colmethod", class, field, name)``  ``("cond", fields)``  ``("rowvalue",)``
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mainstay.architect.effects import Origin, Sequence, Tree
+from mainstay.architect.effects import Condition, Origin, Sequence, Tree
 from mainstay.architect.findings import Location
 from mainstay.architect.review.facts import (
     ASSIGN,
@@ -47,6 +47,16 @@ Type = Any
 NONE: frozenset[Any] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """Where a function yields: for a context manager, where the body of the ``with`` runs."""
+
+    when: frozenset[Condition]
+    """What must hold of the parameters to come there."""
+    scopes: tuple[tuple[str, frozenset[Condition]], ...]
+    """Kinds of the scopes around it, each with what must hold for it to be opened."""
+
+
 @dataclass(slots=True)
 class Function:
     """A function or method of the program."""
@@ -68,8 +78,8 @@ class Function:
     gives: Type = None
     """Type of what it returns (or yields)."""
     gives_from: frozenset[Origin] = NONE
-    yields_in: tuple[str, ...] = ()
-    """Kinds of the scopes around its first yield."""
+    yields: tuple[Yield, ...] = ()
+    """Its yields, in order."""
     state: int = 0
     """0 not looked at, 1 in progress, 2 done."""
     learned: dict[int, Type] = field(default_factory=dict)

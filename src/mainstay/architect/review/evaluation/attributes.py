@@ -7,7 +7,7 @@ from typing import Any
 
 from mainstay.architect.effects import Kind, Origin
 from mainstay.architect.review import facts as f
-from mainstay.architect.review.evaluation.frame import DEEPEST, Frame
+from mainstay.architect.review.evaluation.frame import DEEPEST, Frame, hinted_type
 from mainstay.architect.review.evaluation.functions import PROPERTY, parameter_value
 from mainstay.architect.review.evaluation.invocations import invoke
 from mainstay.architect.review.evaluation.operations import type_given
@@ -360,10 +360,3 @@ def _library_member(frame: Frame, base: Value, t: Type, name: str) -> Value:
         return Value(type_given(frame, kind.attributes["*"], t), base.o)
     hinted = hinted_type(frame, name)
     return Value(hinted, base.o)
-
-
-def hinted_type(frame: Frame, name: str) -> Type:
-    hint = frame.libraries.hints.get(name)
-    if hint is not None and hint[1] in frame.program.packages:
-        return ("lib", hint[0], None, NONE, None)
-    return None

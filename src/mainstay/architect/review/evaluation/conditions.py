@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mainstay.architect.effects import Condition, Origin
 from mainstay.architect.review import facts as f
+from mainstay.architect.review.arguments import word_of
 from mainstay.architect.review.evaluation.annotations import instance
 from mainstay.architect.review.evaluation.frame import Frame
 from mainstay.architect.review.evaluation.rendering import render
@@ -59,7 +60,30 @@ def required(frame: Frame, test: Facts, held: bool) -> frozenset[Condition]:
                 look_up(frame, left[1], left[2])
             none = held == (operator in ("Is", "Eq"))
             return _of_name(frame, left[1], "none" if none else "some", not none)
+        if left and right and left[0] == f.CONST:
+            left, right = right, left
+        if operator in ("Eq", "NotEq", "Is", "IsNot") and _is_parameter(frame, left) and right:
+            return _of_constant(frame, left[1], right, held == (operator in ("Eq", "Is")))
+    if held and test[0] == f.CALL and test[1] == (f.NAME, "isinstance") and test[2]:
+        return _of_name(frame, test[2][0][1], "some", True) if _is_parameter(frame, test[2][0]) else NONE
     return NONE
+
+
+def _is_parameter(frame: Frame, expression: Facts) -> bool:
+    """Whether it is a parameter that still is what was passed."""
+    if not expression or expression[0] != f.NAME:
+        return False
+    own = frame.own.get(expression[1])
+    return own is not None and frame.names.get(expression[1]) is own[1]
+
+
+def _of_constant(frame: Frame, name: str, constant: Facts, same: bool) -> frozenset[Condition]:
+    """What holds of parameter `name` where it equals a constant, or does not."""
+    value = constant[1] if constant[0] == f.CONST else None
+    if type(value) not in (str, int, float, bool):
+        return NONE
+    word = word_of(value) if same else f"not:{value!r}"
+    return frozenset([(frame.own[name][0], word)])
 
 
 def _is_switch(test: Facts) -> bool:

@@ -8,17 +8,17 @@ from dataclasses import replace
 from mainstay.architect.effects import Branch, Condition, Do, Effect, Kind, Origin, Sequence
 from mainstay.architect.review import facts as f
 from mainstay.architect.review.evaluation.annotations import THROUGH, annotated
-from mainstay.architect.review.evaluation.attributes import attribute, hinted_type
+from mainstay.architect.review.evaluation.attributes import attribute
 from mainstay.architect.review.evaluation.calls import call
 from mainstay.architect.review.evaluation.conditions import decision, required
-from mainstay.architect.review.evaluation.frame import Frame, is_empty
+from mainstay.architect.review.evaluation.frame import Frame, hinted_type, is_empty
 from mainstay.architect.review.evaluation.loops import comprehension, item_of
 from mainstay.architect.review.evaluation.operations import operate
 from mainstay.architect.review.evaluation.rendering import render
 from mainstay.architect.review.evaluation.values import CONSTANT, UNKNOWN, Value, join, of_field, origins_of
 from mainstay.architect.review.facts import Facts
 from mainstay.architect.review.libraries import Operation
-from mainstay.architect.review.program import NONE, Type
+from mainstay.architect.review.program import NONE, Type, Yield
 
 FEW = 10
 """A query limited to so many rows, written as a number in the code, does not grow with data."""
@@ -48,8 +48,8 @@ def _constant(frame: Frame, expression: Facts) -> Value:
     value = expression[1]
     if type(value) is str:
         return Value(("str", value))
-    if type(value) is int and 0 <= value <= FEW:
-        return Value(("const", "few"))
+    if type(value) is int:
+        return Value(("const", "few" if 0 <= value <= FEW else "many", value))
     if value is None:
         return Value(("const", "none"))
     if type(value) is bool:
@@ -150,8 +150,7 @@ def _await(frame: Frame, expression: Facts) -> Value:
 def _yield(frame: Frame, expression: Facts) -> Value:
     value = frame.expression(expression[1])
     frame.yielded.append(value)
-    if frame.yields_in is None:
-        frame.yields_in = tuple(frame.scopes)
+    frame.yields.append(Yield(frame.holds, tuple(frame.scopes)))
     return UNKNOWN
 
 
@@ -165,9 +164,13 @@ def _star(frame: Frame, expression: Facts) -> Value:
     return frame.expression(expression[1])
 
 
+def _is_few(value: Value) -> bool:
+    return value.t is not None and value.t[:2] == ("const", "few")
+
+
 def _slice(frame: Frame, expression: Facts) -> Value:
     parts = [frame.expression(part) for part in expression[1]]
-    few = expression[1][1] is not None and parts[1].t == ("const", "few")
+    few = expression[1][1] is not None and _is_few(parts[1])
     return Value(("slice", few), origins_of(parts))
 
 

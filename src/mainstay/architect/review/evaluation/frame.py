@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mainstay.architect.effects import Do, Effect, Kind, Origin, Sequence, Tree
+from mainstay.architect.effects import Condition, Do, Effect, Kind, Origin, Sequence, Tree
 from mainstay.architect.findings import Location
 from mainstay.architect.review import facts as f
 from mainstay.architect.review.evaluation.rendering import render
 from mainstay.architect.review.evaluation.values import UNKNOWN, Value
 from mainstay.architect.review.facts import Facts
-from mainstay.architect.review.program import Function, Module
+from mainstay.architect.review.program import NONE, Function, Module, Type, Yield
 
 if TYPE_CHECKING:
     from mainstay.architect.review.evaluation import Evaluation
@@ -37,11 +37,14 @@ class Frame:
         self.function = function
         self.names: dict[str, Value] = {}
         self.out: list[Tree] = []
-        self.scopes: list[str] = []
+        self.scopes: list[tuple[str, frozenset[Condition]]] = []
+        """Kinds of the scopes around what is evaluated, each with what must hold for it to be opened."""
+        self.holds: frozenset[Condition] = NONE
+        """What holds of the parameters for what is evaluated to be reached."""
         self.loops: list[Location] = []
         self.returned: list[Value] = []
         self.yielded: list[Value] = []
-        self.yields_in: tuple[str, ...] | None = None
+        self.yields: list[Yield] = []
         self.own: dict[str, tuple[int, Value]] = {}
         """Parameters, with the value they had at first."""
         self.looked_up: dict[str, tuple[str, bool]] = {}
@@ -93,6 +96,14 @@ class Frame:
     def anywhere(self, expression: Facts) -> Location:
         """The place of an expression, or the place last passed where it has none."""
         return self.place(_place_of(expression) or self.here)
+
+
+def hinted_type(frame: Frame, name: str) -> Type:
+    """What a variable is taken for by its name alone, where nothing else is known."""
+    hint = frame.libraries.hints.get(name)
+    if hint is not None and hint[1] in frame.program.packages:
+        return ("lib", hint[0], None, NONE, None)
+    return None
 
 
 def is_empty(tree: Tree) -> bool:

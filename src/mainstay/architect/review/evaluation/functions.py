@@ -5,7 +5,7 @@ from __future__ import annotations
 from mainstay.architect.effects import Origin, Scope, Sequence, Tree
 from mainstay.architect.review import facts as f
 from mainstay.architect.review.evaluation.annotations import annotated, given_by, instance
-from mainstay.architect.review.evaluation.frame import Frame
+from mainstay.architect.review.evaluation.frame import Frame, hinted_type
 from mainstay.architect.review.evaluation.values import QUERYSETS, Value, join
 from mainstay.architect.review.facts import Facts, last_name
 from mainstay.architect.review.program import NONE, Function, Type
@@ -20,7 +20,10 @@ def run(frame: Frame) -> None:
     if function.outer:
         frame.names.update(function.outer)
     for index, (name, annotation, default, kind) in enumerate(function.parameters):
-        frame.names[name] = parameter_value(frame, index, annotation, default, kind)
+        value = parameter_value(frame, index, annotation, default, kind)
+        if value.t is None:
+            value.t = hinted_type(frame, name)
+        frame.names[name] = value
         frame.own[name] = (index, frame.names[name])
     frame.out = []
     frame.block(frame.program.body(function))
@@ -30,7 +33,7 @@ def run(frame: Frame) -> None:
     if frame.yielded:
         function.gives = ("list", join(frame.yielded).t)
         function.gives_from = join(frame.yielded).o
-        function.yields_in = frame.yields_in or ()
+        function.yields = tuple(frame.yields)
     elif frame.returned:
         joined = join(frame.returned)
         function.gives, function.gives_from = joined.t, joined.o

@@ -5,8 +5,9 @@ from __future__ import annotations
 from mainstay.architect.effects import Invoke, Origin
 from mainstay.architect.findings import Location
 from mainstay.architect.review import facts as f
+from mainstay.architect.review.arguments import word_of
 from mainstay.architect.review.evaluation.frame import Frame
-from mainstay.architect.review.evaluation.values import UNKNOWN, Value, join
+from mainstay.architect.review.evaluation.values import SESSIONS, UNKNOWN, Value, join
 from mainstay.architect.review.facts import Facts
 from mainstay.architect.review.program import NONE, Function, Type
 
@@ -85,7 +86,7 @@ def invoke(
             origins.add(origin)
     gives = function.gives
     if function.decorated & _MANAGERS:
-        return Value(("manager", function.id), frozenset(origins))
+        return Value(("manager", function.id, known), frozenset(origins))
     asked = receiver.t if receiver is not None else None
     if gives and gives[0] == "lib" and gives[2] is None and not (asked and asked[0] == "lib"):
         # A helper that is handed a query or the class: what it gives is about the same rows.
@@ -121,15 +122,25 @@ def _known(
         if value is None:
             if default is not None and default[0] == f.CONST and not more:
                 one = default[1]
-                found.append((position, "none" if one is None else "true" if one else "false"))
+                found.append((position, word_of(one)))
         elif kind not in ("*", "**"):
             if id(value) in own:
                 found.append((position, own[id(value)]))
-            elif value.t in (("const", "none"), ("const", "true"), ("const", "false")):
-                found.append((position, value.t[1]))
             else:
-                found.append((position, "some"))
+                found.append((position, _word(value)))
     return tuple(found)
+
+
+def _word(value: Value) -> str:
+    """What is known of a value that is passed."""
+    t = value.t
+    if t and t[0] == "str" and not value.o and "{}" not in t[1]:
+        return word_of(t[1])
+    if t and t[0] == "const" and len(t) > 1:
+        return word_of(t[2]) if len(t) > 2 else str(t[1])
+    if t and t[0] == "lib" and t[1] in SESSIONS:
+        return "true"
+    return "some"
 
 
 def _learn(function: Function, position: int, value: Value) -> None:

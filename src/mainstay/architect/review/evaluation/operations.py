@@ -125,7 +125,9 @@ def operate(
         if options:
             note_loads(frame, [], options, traits)
     gives = operation.gives
-    if "limited" in operation.traits and not (values and values[-1].t == ("const", "few")):
+    if "limited" in operation.traits and not (
+        values and values[-1].t and values[-1].t[:2] == ("const", "few")
+    ):
         traits.discard("limited")
     # A relation that was prefetched is looked at without a query, as long as it is not narrowed.
     if "related" in receiver_traits and name not in ("all", "iterate", "[]"):

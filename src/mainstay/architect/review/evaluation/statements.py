@@ -58,9 +58,12 @@ def _if(frame: Frame, statement: Facts) -> str:
     narrowed = narrowing(frame, test)
     if narrowed:
         frame.names.update(narrowed)
+    holds = frame.holds
+    frame.holds = holds | when
     one, left_one = frame.inside(lambda: frame.block(body))
-    after_one, frame.names = frame.names, before
+    after_one, frame.names, frame.holds = frame.names, before, holds | unless
     other, left_other = frame.inside(lambda: frame.block(otherwise)) if otherwise else (Sequence(), "")
+    frame.holds = holds | (unless if left_one else when if left_other else NONE)
     if left_one:
         pass
     elif left_other:

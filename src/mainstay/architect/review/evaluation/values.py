@@ -9,6 +9,8 @@ from mainstay.architect.review.program import NONE, Type
 
 QUERYSETS = {"Manager", "UserManager", "QuerySet"}
 """Types of a library that stand for rows not yet asked for, and mix."""
+SESSIONS = {"Session", "AsyncSession", "ScopedSession"}
+"""Types of a library that stand for a session: always true."""
 
 
 class Value:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mainstay.architect.effects import Attempt, Branch, Do, Invoke, Kind, Loop, Scope, Sequence, Tree
 from mainstay.architect.findings import Location, Severity, Step, Verdict
 from mainstay.architect.review.analysis import Analysis, Match
+from mainstay.architect.review.arguments import Known, at_least, excluded, handed, required
 from mainstay.architect.review.program import Function
 
 # States of the transaction on the way through a function, from harmless to harmful.
@@ -25,22 +26,27 @@ class _Outcome:
 
 def validate(analysis: Analysis) -> Iterator[Match]:
     """All calls to other systems inside a transaction, said once, where the transaction was opened."""
-    outcomes: dict[tuple[str, int], _Outcome] = {}
+    outcomes: _Outcomes = {}
     for function in analysis.printed():
         if Kind.CALL not in analysis.kinds(function.id):
             continue
-        yield from _Walk(analysis, outcomes, function).matches()
+        yield from _Walk(analysis, outcomes, function, required(function)).matches()
+
+
+_Outcomes = dict[tuple[str, int, frozenset[tuple[int, str]]], _Outcome]
+"""By function, the state it meets, and what is known of the parameters that it tests."""
 
 
 class _Walk:
-    """Follows the state of the transaction through one function."""
+    """Follows the state of the transaction through one function, called with what is known of its parameters."""
 
-    def __init__(
-        self, analysis: Analysis, outcomes: dict[tuple[str, int], _Outcome], function: Function
-    ) -> None:
+    def __init__(self, analysis: Analysis, outcomes: _Outcomes, function: Function, known: Known) -> None:
         self.analysis = analysis
         self.outcomes = outcomes
         self.function = function
+        self.known = known
+        self.left = False
+        """Whether what follows is not reached: of a branch, only ways that leave it can be taken."""
         self.result = _Outcome(NONE)
         self.opened: list[tuple[Location, str]] = []
         self.found: list[tuple[Do, int, tuple[tuple[str, Location, str], ...], str, Location, str]] = []
@@ -103,32 +109,60 @@ class _Walk:
         if kind is Sequence:
             for item in tree.items:  # type: ignore[union-attr]
                 state = self.tree(item, state)
+                if self.left:
+                    break
             return state
         if isinstance(tree, Do):
             return self.do(tree, state)
         if isinstance(tree, Invoke):
             return self.invoke(tree, state)
         if isinstance(tree, Branch):
-            after = []
-            for index, way in enumerate(tree.ways):
-                there = self.tree(way, state)
-                if not (index < len(tree.exits) and tree.exits[index]):
-                    after.append(there)
-            return max(after, default=state)
+            return self.branch(tree, state)
         if isinstance(tree, Loop):
-            return self.tree(tree.body, self.tree(tree.body, state))
+            for _ in range(2):
+                state = self.tree(tree.body, state)
+                self.left = False
+            return state
         if isinstance(tree, Scope):
             return self.scope(tree, state)
         if isinstance(tree, Attempt):
             after_body = self.tree(tree.body, state)
+            left, self.left = self.left, False
             for handler in tree.handlers:
                 self.tree(handler, NONE if state < SCOPED else state)
-            return self.tree(tree.finally_, after_body)
+                self.left = False
+            after = self.tree(tree.finally_, after_body)
+            self.left = left and not tree.handlers
+            return after
         return state
+
+    def branch(self, branch: Branch, state: int) -> int:
+        after, leaving, certain = [], [], False
+        for index, way in enumerate(branch.ways):
+            if self.known and index < len(branch.when) and excluded(branch.when[index], self.known):
+                certain = True
+                continue
+            there = self.tree(way, state)
+            left, self.left = self.left, False
+            certain = certain or left
+            if index < len(branch.exits) and branch.exits[index]:
+                leaving.append((branch.exits[index], there))
+            elif left:
+                leaving.append(("leave", there))
+            else:
+                after.append(there)
+        if (
+            after or not certain
+        ):  # what one of several ways leaves open when it returns is not taken as certain
+            return max(after, default=state)
+        self.left = True
+        return max((there for exit, there in leaving if exit != "raise"), default=state)
 
     def scope(self, scope: Scope, state: int) -> int:
         if scope.kind in ("thread", "after-commit"):
             return state
+        if scope.when and excluded(scope.when, at_least(self.function, self.known)):
+            return self.tree(scope.body, state)
         if scope.kind == "transaction":
             depth = len(self.opened)
             self.opened.append((scope.location, f"opens a transaction: {scope.text}"))
@@ -180,7 +214,7 @@ class _Walk:
     def invoke(self, invoke: Invoke, state: int) -> int:
         after = state
         for called in invoke.functions:
-            outcome = self.outcome(called, state)
+            outcome = self.outcome(called, state, handed(invoke, self.known))
             for do, inner_state, way, where in outcome.calls:
                 if state >= READ and inner_state >= READ and self.opened:
                     opened, text = self.opened[-1]
@@ -202,16 +236,18 @@ class _Walk:
             after = outcome.leaves
         return after
 
-    def outcome(self, called: str, state: int) -> _Outcome:
-        key = (called, state)
-        known = self.outcomes.get(key)
-        if known is not None:
-            return known
+    def outcome(self, called: str, state: int, known: Known) -> _Outcome:
+        tested = self.analysis.tested(called)
+        known = {position: word for position, word in known.items() if position in tested}
+        key = (called, state, frozenset(known.items()))
+        before = self.outcomes.get(key)
+        if before is not None:
+            return before
         self.outcomes[key] = _Outcome(state)  # cuts circles
         function = self.analysis.functions.get(called)
         if function is None or not self.analysis.kinds(called):
             return self.outcomes[key]
-        walk = _Walk(self.analysis, self.outcomes, function)
+        walk = _Walk(self.analysis, self.outcomes, function, known)
         walk.result.leaves = walk.tree(function.tree, state)
         self.outcomes[key] = walk.result
         return walk.result
