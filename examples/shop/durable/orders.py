@@ -35,8 +35,8 @@ async def place(new: NewOrder) -> Order:
 
 
 async def progress(order_id: int) -> Progress:
-    """How far the order has come, step by step."""
-    async with db.transaction() as tx:
+    """How far the order has come, step by step: order and saga as they were at one moment."""
+    async with db.transaction(isolation="REPEATABLE READ") as tx:
         order = await orders.get(tx, order_id)
         saga = await show(tx, await _saga(tx, order_id))
     steps = [StepProgress(name=one["name"], state=one["state"]) for one in saga["steps"]]
