@@ -125,6 +125,11 @@ class Document:
         line, column = self.place(*where)
         return Location(relative(Path(self.file)), line, column, line, column + len(str(where[-1])))
 
+    def spot(self, *where: Hashable) -> str:
+        """The place of a value as an error names it: ``file:line:column``."""
+        line, column = self.place(*where)
+        return f"{self.file}:{line}:{column}"
+
     def validate(self, model: type[Model]) -> Model:
         """The document as `model`. Raises `MainstayError` for the first thing that does not fit."""
         try:
@@ -151,8 +156,7 @@ class Document:
 
 def refuse(document: Document, where: Where, message: str) -> MainstayError:
     """The error for a place in a document."""
-    line, column = document.place(*where)
-    return MainstayError(f"{document.file}:{line}:{column}: {message}")
+    return MainstayError(f"{document.spot(*where)}: {message}")
 
 
 def relative(path: Path, root: Path | None = None) -> str:

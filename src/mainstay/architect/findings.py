@@ -1,4 +1,4 @@
-"""Findings: what review and diagnose say, and the evidence they say it with.
+"""Findings: what review, diagnose and design say, and the evidence they say it with.
 
 Everything here is plain data with a stable JSON form (`to_json`); the schema is published in
 ``finding.schema.json`` beside this file, and a test compares the two. Reports are written from these
@@ -186,6 +186,8 @@ class Finding:
     """Where the witness was written, relative to the working directory."""
     subject: str = ""
     """What the finding is about, apart from where it stands: the qualified function, or the request line."""
+    formula: str = ""
+    """How the number was computed, with its figures; design only."""
     fingerprint: str = ""
     """Stable across unrelated edits; made by `fingerprint` where it is left empty."""
 
@@ -235,7 +237,7 @@ class Suppressed:
     finding: Finding
     reason: str
     by: str = "comment"
-    """``comment`` (in the source) or ``baseline``."""
+    """``comment`` (in the source), ``baseline``, or ``waiver`` (in the blueprint)."""
 
 
 @dataclass(slots=True)
@@ -243,7 +245,7 @@ class Report:
     """All that one run of an engine has to say."""
 
     engine: str
-    """``review`` or ``diagnose``."""
+    """``review``, ``diagnose`` or ``design``."""
     findings: list[Finding] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

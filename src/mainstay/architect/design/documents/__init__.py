@@ -1,0 +1,1 @@
+"""Documents: decisions, tables and plans, computed from the same figures as the risks."""

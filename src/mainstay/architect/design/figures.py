@@ -1,0 +1,53 @@
+"""Numbers that know where they come from.
+
+Every number that a risk is computed from is a `Figure`: a value in base units (seconds, calls a second, a fraction,
+plain counts), the dotted key by which a blueprint and ``--what-if`` name it, and the place where it was written, or
+that it was assumed. Reports show both; the sensitivity table turns each of them a little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mainstay.architect.design.units import Duration, Fraction, Rate
+from mainstay.architect.findings import Location
+
+SECONDS, PER_SECOND, SHARE, COUNT = "s", "/s", "%", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of a system."""
+
+    key: str
+    """``orders.place_order.timeout``, ``stripe.limit``, ``assume.hold``; for a computed one a plain name."""
+    value: float
+    unit: str
+    """`SECONDS`, `PER_SECOND`, `SHARE` (a fraction, shown in percent) or `COUNT`."""
+    location: Location | None = None
+    """Where it is written; None where it was assumed or computed."""
+    assumed: bool = False
+
+    def __str__(self) -> str:
+        return show(self.value, self.unit)
+
+
+def show(value: float, unit: str, digits: int = 4) -> str:
+    """A number as a report prints it: ``99.80%``, ``800ms``, ``300/s``."""
+    match unit:
+        case "%":
+            return share(value)
+        case "s":
+            return str(Duration(float(f"{value:.{digits}g}"))) if value >= 1e-6 else "0s"
+        case "/s":
+            return str(Rate(float(f"{value:.{digits}g}"))) if value > 0 else "0/s"
+    return f"{value:.{digits}g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
+def share(value: float) -> str:
+    """A percentage with as many digits as it takes to tell it from 100 %: ``99.8%``, ``99.983%``."""
+    for digits in range(1, 10):
+        text = f"{value * 100:.{digits}f}"
+        if value >= 1 or abs(float(text) - value * 100) < (1 - value) * 100 * 0.05:
+            return str(Fraction.parse(f"{float(text):.{digits}f}".rstrip("0").rstrip(".") + "%"))
+    return str(Fraction(value))
