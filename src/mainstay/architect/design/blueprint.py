@@ -129,8 +129,10 @@ class Dependency(Part):
     ] = "api"
     sends: Names = ()
     """Events that it tells us of by webhook."""
+    writes: bool | None = None
+    """A call changes something there; None: where it is for payment, mail, storage, a broker or a database."""
     personal: bool | None = None
-    """It may be given personal data (a processor under contract, GDPR article 28)."""
+    """It may be given personal data (a processor under contract, GDPR article 28); false: it is given none."""
 
 
 class Operation(Part):
@@ -158,6 +160,8 @@ class Operation(Part):
     deletes: Names = ()
     undo: Word | None = None
     """The operation of the same service that takes it back."""
+    saga: bool = False
+    """Its calls that write are steps of a saga: durable, and undone in reverse order where a later one fails."""
     pivot: bool = False
     """What comes after it in a saga goes only forward."""
     cache: Cache | None = None
@@ -269,6 +273,8 @@ class Assume(Part):
     pool: Annotated[int, Field(ge=1)] = 10
     utilisation: Fraction = Fraction(0.7)
     """Highest share of a pool or a lock that may be busy at peak before queueing eats the latency."""
+    engine: Rate = Rate(1000.0)
+    """Messages that a service's own PostgreSQL carries, with room, before a broker is worth its keep."""
     parts_per_person: Annotated[float, Field(gt=0)] = 1.5
     """Services and parts that one person can keep running."""
 

@@ -1,0 +1,114 @@
+"""Questions that several risks and documents ask of a system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mainstay.architect.design.shapes import Type
+from mainstay.architect.design.system import ANYONE, Act, Dep, Edge, Entity, Op, System
+
+OWNERS = ("customer", "user", "owner", "account", "author", "member", "buyer", "patient", "created_by")
+"""Fields that commonly say whose a row is."""
+SIGN_IN = ("login", "log_in", "sign_in", "signin", "authenticate", "token", "reset_password", "verify_code")
+CHANGING = ("payment", "mail", "storage", "broker", "database")
+BROKERS = ("kafka", "nats", "rabbitmq", "redis", "sqs", "pubsub", "pulsar", "broker", "kinesis")
+
+
+def waited(op: Op) -> Iterator[Edge]:
+    """Every call that an operation waits for, its own and those below it, each once, in order."""
+    seen: set[Op] = {op}
+    stack = [op]
+    while stack:
+        for edge in stack.pop(0).edges:
+            if not edge.waits:
+                continue
+            yield edge
+            if isinstance(edge.target, Op) and edge.target not in seen:
+                seen.add(edge.target)
+                stack.append(edge.target)
+
+
+def waited_for(op: Op) -> list[Op]:
+    """The operation and those that it waits for, directly or not."""
+    return [
+        op,
+        *dict.fromkeys(
+            edge.target for edge in waited(op) if isinstance(edge.target, Op) and edge.target != op
+        ),
+    ]
+
+
+def entered(op: Op) -> bool:
+    """Somebody outside calls it."""
+    return op.spec.by is not None
+
+
+def changes_there(dep: Dep) -> bool:
+    """A call changes something at the dependency."""
+    return dep.spec.writes if dep.spec.writes is not None else dep.spec.kind in CHANGING
+
+
+def open_to_all(system: System, op: Op) -> list[str]:
+    """The actors that may call it without signing in."""
+    names = [grant.actor for grant in op.spec.by.grants] if op.spec.by else []
+    return [
+        name
+        for name in names
+        if name == ANYONE or (name in system.actors and system.actors[name].spec.auth == "none")
+    ]
+
+
+def end_user(actor: Act) -> bool:
+    """One of many people, each with things of their own; staff has roles, machines have keys or certificates."""
+    return actor.spec.auth not in ("api_key", "mtls", "signature", "none") and not actor.spec.roles
+
+
+def personal_in(system: System, fields: Mapping[str, Type], service: str) -> list[str]:
+    """The ways to personal data in some fields: ``ship_to.street``. Entities inside are followed; references are not."""
+    found: list[str] = []
+
+    def follow(fields: Mapping[str, Type], way: tuple[str, ...], seen: frozenset[str]) -> None:
+        for name, type in fields.items():
+            if type.personal:
+                found.append(".".join((*way, name)))
+            elif (
+                type.entity and not type.field and type.entity not in seen and type.entity in system.entities
+            ):
+                inner = system.entity(type.entity, service, ())
+                follow(inner.fields, (*way, name), seen | {type.entity})
+
+    follow(fields, (), frozenset())
+    return found
+
+
+def personal_of(system: System, type: Type | None, service: str) -> list[str]:
+    """The ways to personal data in a type."""
+    if type is None or not type.entity:
+        return []
+    entity = system.entity(type.entity, service, ())
+    if type.field:
+        return [str(type)] if entity.fields[type.field].personal else []
+    return [f"{type.entity}.{way}" for way in personal_in(system, entity.fields, service)]
+
+
+def belongs(system: System, entity: Entity) -> bool:
+    """Its rows are somebody's: it names an owner, or holds personal data."""
+    names = (*OWNERS, *system.actors)
+    owned = any(name.removesuffix("_id") in names for name in entity.fields)
+    return owned or bool(personal_in(system, entity.fields, entity.service))
+
+
+def holds_money(entity: Entity) -> bool:
+    """It has an amount of money."""
+    return any(type.name == "money" for type in entity.fields.values())
+
+
+def brokers(system: System) -> list[str]:
+    """The parts that carry messages."""
+    return [name for name, part in system.parts.items() if part.spec.kind in BROKERS]
+
+
+def listed(names: Iterator[str] | list[str] | tuple[str, ...] | set[str], word: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *first, last = sorted(names) if isinstance(names, set) else list(names)
+    return f"{', '.join(first)} {word} {last}" if first else last
