@@ -64,7 +64,7 @@ def end_user(actor: Act) -> bool:
 
 
 def personal_in(system: System, fields: Mapping[str, Type], service: str) -> list[str]:
-    """The ways to personal data in some fields: ``ship_to.street``. Entities inside are followed; references are not."""
+    """The ways to personal data in some fields: ``ship_to.street``. Entities inside are followed, references not."""
     found: list[str] = []
 
     def follow(fields: Mapping[str, Type], way: tuple[str, ...], seen: frozenset[str]) -> None:

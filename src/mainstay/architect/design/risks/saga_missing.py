@@ -1,0 +1,103 @@
+"""One operation writes in several services, and nothing takes the first write back when a later one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mainstay.architect.design.questions import holds_money, listed, waited_for
+from mainstay.architect.design.risks import Kind, Risk, Study
+from mainstay.architect.design.system import Edge, Op
+from mainstay.architect.findings import Severity, Step
+
+KIND = Kind(
+    name="saga-missing",
+    title="An operation writes in several services without a saga, or a step of it cannot be undone",
+    severity=Severity.HIGH,
+    formula="services written along the waiting calls > 1, and a write that others follow has no undo, or no "
+    "saga is said",
+    why="There is no transaction over several databases. Where the second service refuses, times out or dies, "
+    "the first "
+    "has already written: stock stays reserved, money stays held, and nobody knows which orders are affected.",
+    wrong_when="Where the writes need not agree: a counter, a log, a cache that repairs itself. Where one of "
+    "the services "
+    "shares the database of another (then it is one transaction, and a risk of another kind).",
+    remedy="Make it a saga: durable steps, each with an undo, and a pivot after which it goes only forward.",
+    patterns=("saga",),
+    sources=(
+        "Garcia-Molina and Salem: Sagas (SIGMOD 1987)",
+        "Richardson: Microservices Patterns (2018), chapter 4",
+    ),
+)
+
+
+def assess(study: Study) -> Iterator[Risk]:
+    """One risk for each operation that starts such a chain."""
+    for op in study.system.ops.values():
+        if any(edge.waits for edge in op.callers):
+            continue  # told of where the chain starts
+        writers = [each for each in waited_for(op) if each.writes]
+        services = {writer.service for writer in writers}
+        if len(services) < 2 or all(writer is op for writer in writers):
+            continue
+        steps = [writer for writer in _in_order(op) if writer.writes and writer is not op]
+        lacking = _lacking(op, steps)
+        undone = [f"{step.name} -> {step.undo.name}" for step in steps if step.undo is not None]
+        if not lacking and op.spec.saga:
+            continue
+        money = any(holds_money(write.entity) for writer in writers for write in writer.writes)
+        wrote = f"{op.id} writes in {listed(services)}"
+        if lacking:
+            names = listed([step.id for step in lacking])
+            message = f"{wrote}; {names} cannot be undone when a later step fails"
+            remedy = f"give {names} an undo, or make it the last step; then say saga: true"
+            severity = Severity.CRITICAL if money else Severity.HIGH
+        else:
+            message = f"{wrote} and is not said to be a saga; its steps can be undone ({', '.join(undone)})"
+            remedy = f"run it as a saga, and say so: {op.id} saga: true"
+            severity = Severity.MEDIUM
+        yield Risk(
+            KIND,
+            op.id,
+            message,
+            " + ".join(f"{w.id} {w.writes[0].how} {w.writes[0].entity.name}" for w in writers)
+            + f" = {len(services)} services in one operation",
+            (),
+            remedy,
+            study.system.at(*op.where),
+            tuple(
+                Step(study.system.at(*w.where), f"{w.id} {w.writes[0].how} {w.writes[0].entity.name}", w.id)
+                for w in writers
+            ),
+            value=len(services),
+            need=1,
+            severity=severity,
+        )
+
+
+def _in_order(op: Op) -> list[Op]:
+    """The operations waited for, in the order in which they finish."""
+    found: list[Op] = []
+
+    def walk(current: Op, above: frozenset[Op]) -> None:
+        for edge in current.edges:
+            if edge.waits and isinstance(edge.target, Op) and edge.target not in above:
+                walk(edge.target, above | {edge.target})
+                if edge.target not in found:
+                    found.append(edge.target)
+
+    walk(op, frozenset({op}))
+    return found
+
+
+def _lacking(op: Op, steps: list[Op]) -> list[Op]:
+    """The steps that others follow, up to the pivot, and that nothing undoes."""
+    pivot = next((at for at, step in enumerate(steps) if step.spec.pivot), len(steps) - 1)
+    fails_after = bool(_failing_after(op, steps[-1])) if steps else False
+    last = pivot if pivot < len(steps) - 1 or not fails_after else len(steps)
+    return [step for step in steps[:last] if step.undo is None]
+
+
+def _failing_after(op: Op, last: Op) -> list[Edge]:
+    """Calls of the operation after its last writing step, on whose failure it fails too."""
+    at = next((place for place, edge in enumerate(op.edges) if edge.target is last), len(op.edges))
+    return [edge for edge in op.edges[at + 1 :] if edge.waits and not edge.optional]
