@@ -1,9 +1,9 @@
-"""The catalog: every sharp edge and every pattern, found by walking two folders.
+"""The catalog: every sharp edge, every risk of a design and every pattern, found by walking three folders.
 
 An edge is a folder in ``sharp_edges/``: ``page.md`` (what it is), ``validation.py`` (how review sees it),
 ``experiment.py`` (how diagnose proves it), ``sharp.py`` and ``safe.py`` (one small service with and without
 it) and ``scenario.yaml`` (how that service is driven). A pattern is a Markdown page in ``patterns/`` beside
-its module. Adding one is adding files: there is no list to edit.
+its module, a risk a module in ``design/risks/``. Adding one is adding files: there is no list to edit.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Page:
     text: str
     meta: dict[str, Any]
     file: Path
+    kind: str = "pattern"
+    """``sharp edge``, ``risk`` or ``pattern``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,13 @@ class Edge:
         return None if module is None else getattr(module, name)
 
 
-def read_page(file: Path, name: str) -> Page:
+def read_page(file: Path, name: str, kind: str = "pattern") -> Page:
     """Split a page into front matter and text."""
     match = re.match(r"---\n(.*?)\n---\n(.*)", file.read_text(encoding="utf-8"), re.DOTALL)
     if match is None:
         raise MainstayError(f"{file} has no front matter; begin it with a block between two lines of '---'.")
     meta = yaml.safe_load(match[1])
-    return Page(name=name, title=meta["title"], text=match[2].strip(), meta=meta, file=file)
+    return Page(name=name, title=meta["title"], text=match[2].strip(), meta=meta, file=file, kind=kind)
 
 
 @cache
@@ -91,7 +93,7 @@ def edges() -> dict[str, Edge]:
     """All sharp edges by name, in alphabetical order."""
     found = {}
     for file in sorted(EDGES.glob("*/page.md")):
-        page = read_page(file, file.parent.name.replace("_", "-"))
+        page = read_page(file, file.parent.name.replace("_", "-"), "sharp edge")
         found[page.name] = Edge(
             page=page,
             severity=Severity(page.meta["severity"]),
@@ -111,14 +113,40 @@ def patterns() -> dict[str, Page]:
     }
 
 
+@cache
+def risks() -> dict[str, Page]:
+    """All risks of a design by name, in alphabetical order; their pages are made of what the risk says of itself."""
+    from mainstay.architect.design import risks as folder  # only here: review and diagnose need none of it
+
+    found = {}
+    for name, (kind, _) in folder.kinds().items():
+        parts = [
+            ("Formula", kind.formula),
+            ("Why", kind.why),
+            ("When it is wrong", kind.wrong_when),
+            ("Remedy", kind.remedy),
+        ]
+        text = "\n\n".join(f"## {heading}\n\n{sentence}" for heading, sentence in parts)
+        if kind.patterns:
+            text += "\n\nPatterns: " + ", ".join(f"`{pattern}`" for pattern in kind.patterns)
+        if kind.sources:
+            text += "\n\n## Sources\n\n" + "\n".join(f"- {source}" for source in kind.sources)
+        meta = {"severity": kind.severity.value, "remedy": kind.remedy, "patterns": list(kind.patterns)}
+        file = Path(folder.__file__).with_name(f"{name.replace('-', '_')}.py")
+        found[name] = Page(name, kind.title, text, {**meta, "sources": list(kind.sources)}, file, "risk")
+    return found
+
+
 def page(name: str) -> Page:
-    """The page of an edge or a pattern. Raises `MainstayError` with the nearest name where there is none."""
+    """The page of an edge, a risk or a pattern. Raises `MainstayError` with the nearest name where there is none."""
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
     known = {**patterns(), **{edge.name: edge.page for edge in edges().values()}}
+    if wanted not in known:
+        known |= risks()
     if wanted in known:
         return known[wanted]
     raise MainstayError(
-        f"there is no edge or pattern named {name!r}{nearest(wanted, known)}; see: mainstay catalog"
+        f"there is no edge, risk or pattern named {name!r}{nearest(wanted, known)}; see: mainstay catalog"
     )
 
 

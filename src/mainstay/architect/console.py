@@ -152,23 +152,25 @@ def manual_page(name: str) -> ManualPage | None:
 def print_page(page: catalog.Page) -> None:
     """Print a page of the manual; an edge's page ends with the service that has it and the one that has not."""
     console = Console()
-    kind = "sharp edge" if page.file.name == "page.md" else "pattern"
-    console.print(f"[bold]{page.name}[/] [dim]{kind}[/]\n{page.title}\n", highlight=False)
+    console.print(f"[bold]{page.name}[/] [dim]{page.kind}[/]\n{page.title}\n", highlight=False)
     console.print(Markdown(page.text))
     for part in ("sharp", "safe"):
         file = page.file.parent / f"{part}.py"
-        if kind == "sharp edge" and file.exists():
+        if page.kind == "sharp edge" and file.exists():
             console.rule(f"{part}.py")
             console.print(
                 Syntax(file.read_text(encoding="utf-8"), "python", background_color="default", word_wrap=True)
             )
 
 
-def print_catalog(edges: Mapping[str, catalog.Edge], patterns: Mapping[str, catalog.Page]) -> None:
+def print_catalog(
+    edges: Mapping[str, catalog.Edge], risks: Mapping[str, catalog.Page], patterns: Mapping[str, catalog.Page]
+) -> None:
     """Print every name with the sentence that says what it is."""
     console = Console()
     for title, rows in (
         ("sharp edges", [(edge.name, f"{edge.severity}", edge.page.title) for edge in edges.values()]),
+        ("risks of a design", [(page.name, page.meta["severity"], page.title) for page in risks.values()]),
         ("patterns", [(page.name, "", page.title) for page in patterns.values()]),
     ):
         table = Table(

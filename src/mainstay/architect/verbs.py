@@ -198,15 +198,17 @@ def replay(
 
 
 @app.command(epilog="Examples:  mainstay explain check-then-act   |   mainstay explain repository")
-def explain(name: Annotated[str, typer.Argument(help="An edge or a pattern.", show_default=False)]) -> None:
-    """Print the page of a sharp edge or a pattern."""
+def explain(
+    name: Annotated[str, typer.Argument(help="An edge, a risk or a pattern.", show_default=False)],
+) -> None:
+    """Print the page of a sharp edge, a risk or a pattern."""
     console.print_page(catalog.page(name))
 
 
 @app.command("catalog", epilog="Example:  mainstay catalog")
 def list_catalog() -> None:
-    """List every sharp edge and every pattern."""
-    console.print_catalog(catalog.edges(), catalog.patterns())
+    """List every sharp edge, every risk of a design and every pattern."""
+    console.print_catalog(catalog.edges(), catalog.risks(), catalog.patterns())
 
 
 @app.command(epilog="Examples:  mainstay demo   |   mainstay demo --output report.html")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mainstay.architect.design.units import Duration, Fraction, Rate
+from mainstay.architect.design.units import Fraction, Rate
 from mainstay.architect.findings import Location
 
 SECONDS, PER_SECOND, SHARE, COUNT = "s", "/s", "%", ""
@@ -38,10 +38,27 @@ def show(value: float, unit: str, digits: int = 4) -> str:
         case "%":
             return share(value)
         case "s":
-            return str(Duration(float(f"{value:.{digits}g}"))) if value >= 1e-6 else "0s"
+            return span(value, digits)
         case "/s":
             return str(Rate(float(f"{value:.{digits}g}"))) if value > 0 else "0/s"
     return f"{value:.{digits}g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
+def span(seconds: float, digits: int = 4) -> str:
+    """A time in the unit in which people say it: ``800ms``, ``1.5s``, ``15m``, ``30d``."""
+    if seconds <= 0:
+        return "0s"
+    for unit, size, below in (
+        ("us", 1e-6, 1e-3),
+        ("ms", 1e-3, 1),
+        ("s", 1, 120),
+        ("m", 60, 7200),
+        ("h", 3600, 172_800),
+    ):
+        if seconds < below:
+            return f"{float(f'{seconds / size:.{digits}g}'):g}{unit}"
+    days = seconds / 86400
+    return f"{days:.{digits}g}d" if days < 1000 else f"{days / 365:.{digits}g}y"
 
 
 def share(value: float) -> str:

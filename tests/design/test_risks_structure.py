@@ -1,0 +1,406 @@
+"""Each structural risk is said where it is, and not where the one thing that removes it is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+from blueprint_text import result_of, risks_of
+
+from mainstay.architect.design.risks import kinds
+
+SHOP = """
+actors:
+  shopper: {auth: oidc, clients: [web]}
+  staff: {auth: oidc, roles: [agent]}
+depends:
+  bank: {kind: payment}
+  post: {kind: mail}
+services:
+  orders:
+    owns:
+      Order: {id: uuid, customer: uuid, total: money, status: pending > paid}
+    does:
+      place: {by: shopper, takes: {total: money}, gives: Order}
+      get: {by: shopper own, gives: Order}
+      pay: {by: staff, moves: Order paid}
+  stock:
+    owns:
+      Product: {sku: text, left: int}
+    does:
+      reserve: {takes: {n: int}, changes: Product.left, undo: release}
+      release: {takes: {n: int}, changes: Product.left}
+"""
+
+
+@dataclass
+class Case:
+    """A change to SHOP that brings a risk, and one more that takes it away."""
+
+    kind: str
+    subject: str
+    bring: tuple[str, str]
+    remove: tuple[str, str]
+    says: str
+    beside: tuple[str, str] | None = None
+    """What else stands in the blueprint, before and after."""
+
+
+PLACE = "place: {by: shopper, takes: {total: money}, gives: Order}"
+PAY = "pay: {by: staff, moves: Order paid}"
+PRODUCT = "Product: {sku: text, left: int}"
+
+
+def place(more: str) -> tuple[str, str]:
+    """SHOP with more said of orders.place."""
+    return PLACE, PLACE[:-1] + f", {more}}}"
+
+
+CASES = [
+    Case(
+        "saga-missing",
+        "orders.place",
+        place("calls: stock.reserve"),
+        ("calls: stock.reserve", "calls: stock.reserve, saga: true"),
+        r"orders\.place writes in orders and stock and is not said to be a saga; .*reserve -> release",
+    ),
+    Case(
+        "saga-missing",
+        "orders.place",
+        (PLACE + "\n", PLACE[:-1] + ", saga: true, calls: [stock.take, stock.reserve]}\n"),
+        ("calls: [stock.take, stock.reserve]", "calls: [stock.reserve, stock.take]"),
+        r"stock\.take cannot be undone when a later step fails",
+        (
+            "release: {takes",
+            "take: {takes: {n: int}, changes: Product.left}\n      release: {takes",
+        ),
+    ),
+    Case(
+        "dual-write",
+        "orders.place->bank",
+        place("calls: bank"),
+        ("bank: {kind: payment}", "bank: {kind: payment, idempotency: header}"),
+        r"orders\.place creates Order and calls bank in one go; bank is not said to recognize",
+    ),
+    Case(
+        "dual-write",
+        "orders.place->post",
+        place("calls: post"),
+        ("calls: post", "calls: post later"),
+        r"calls post in one go",
+    ),
+    Case(
+        "dual-write",
+        "orders.place",
+        ("  orders:\n    owns:", "  orders:\n    store: redis\n    owns:"),
+        ("store: redis", "store: postgresql"),
+        r"writes Order to redis and emits Placed",
+        place("emits: Placed"),
+    ),
+    Case(
+        "event-without-emitter",
+        "Placde",
+        (PRODUCT + "\n    does:", PRODUCT + "\n    does:\n      ship: {on: Placde}"),
+        (PLACE, PLACE[:-1] + ", emits: Placde}"),
+        r"stock\.ship waits for Placde, which nothing emits",
+    ),
+    Case(
+        "event-without-consumer",
+        "Placed",
+        place("emits: Placed"),
+        (PRODUCT + "\n    does:", PRODUCT + "\n    does:\n      ship: {on: Placed}"),
+        r"orders\.place emits Placed, and nothing handles it",
+    ),
+    Case(
+        "event-without-consumer",
+        "Placed",
+        place("emits: Placed"),
+        ("actors:", "events:\n  Placed: {id: uuid}\nactors:"),
+        r"nothing handles it",
+    ),
+    Case(
+        "call-cycle",
+        "orders.place",
+        (
+            PLACE + "\n",
+            PLACE[:-1] + ", calls: stock.count}\n",
+        ),
+        ("calls: orders.place", "calls: orders.place later"),
+        r"orders\.place -> stock\.count -> orders\.place: each waits for the next",
+        ("release: {takes", "count: {calls: orders.place}\n      release: {takes"),
+    ),
+    Case(
+        "shared-data",
+        "Product",
+        ("Order: {id: uuid", "Product: {sku: text}\n      Order: {id: uuid"),
+        ("Product: {sku: text}\n", "Item: {sku: text}\n"),
+        r"Product is owned by orders and stock: there are 2 truths",
+    ),
+    Case(
+        "shared-data",
+        "orders.place->stock.Product",
+        place("changes: Product.left"),
+        (", changes: Product.left", ""),
+        r"orders\.place changes Product, which stock owns",
+    ),
+    Case(
+        "shared-data",
+        "stock->orders",
+        (PLACE + "\n", PLACE[:-1] + ", calls: stock.hold}\n"),
+        ("hold: {takes: {of: Order}}", "hold: {takes: {of: Order.id}}"),
+        r"stock\.hold takes Order, owned by orders, which calls it",
+        ("release: {takes", "hold: {takes: {of: Order}}\n      release: {takes"),
+    ),
+    Case(
+        "chatty-boundary",
+        "orders.get->stock",
+        (
+            "get: {by: shopper own, gives: Order}",
+            "get: {by: shopper own, gives: Order, calls: stock.count x20}",
+        ),
+        ("x20", "x2"),
+        r"orders\.get calls stock 20 times in one run: some 140ms",
+        (
+            "release: {takes",
+            "count: {gives: Product}\n      release: {takes",
+        ),
+    ),
+    Case(
+        "personal-data",
+        "post",
+        (PLACE, PLACE.replace("total: money", "to: text pii")[:-1] + ", calls: post later}"),
+        ("post: {kind: mail}", "post: {kind: mail, personal: true}"),
+        r"post may be given personal data: to by orders\.place",
+    ),
+    Case(
+        "personal-data",
+        "Placed",
+        (PLACE, PLACE[:-1] + ", emits: Placed}"),
+        ("Placed: {to: text pii}", "Placed: {to: text}"),
+        r"Placed carries personal data \(to\)",
+        ("actors:", "events:\n  Placed: {to: text pii}\nactors:"),
+    ),
+    Case(
+        "personal-data",
+        "orders.Order.customer",
+        ("customer: uuid", "customer: uuid pii keep 400d"),
+        ("keep 400d", "keep 200d"),
+        r"kept for 400d, longer than the 365d",
+        ("actors:", "needs: {retention: 1y}\nactors:"),
+    ),
+    Case(
+        "personal-data",
+        "orders",
+        ("customer: uuid", "customer: uuid pii"),
+        (PAY, PAY + "\n      forget: {every: 1d, deletes: Order}"),
+        r"orders holds Order\.customer, and no operation deletes any of it after 365d",
+        ("actors:", "needs: {retention: 1y}\nactors:"),
+    ),
+    Case(
+        "unguarded-operation",
+        "orders.get",
+        ("get: {by: shopper own", "get: {by: shopper"),
+        ("get: {by: shopper,", "get: {by: shopper own,"),
+        r"any shopper may reach any Order by orders\.get",
+    ),
+    Case(
+        "unguarded-operation",
+        "orders.pay",
+        (PAY, PAY.replace("by: staff", "by: anyone")),
+        ("by: anyone", "by: staff"),
+        r"orders\.pay is open to anyone and moves Order",
+    ),
+    Case(
+        "unguarded-operation",
+        "orders.lost",
+        (PAY, PAY + "\n      lost: {gives: Order}"),
+        ("lost: {", "lost: {every: 1d, "),
+        r"nothing says who may call orders\.lost",
+    ),
+    Case(
+        "unguarded-operation",
+        "shopper",
+        ("shopper: {auth: oidc,", "shopper: {"),
+        ("shopper: {", "shopper: {auth: session,"),
+        r"nothing says how shopper signs in",
+    ),
+    Case(
+        "unguarded-operation",
+        "orders.get",
+        (
+            "actors:\n  shopper: {auth: oidc,",
+            "tenancy: row\nactors:\n  shopper: {auth: oidc, tenant: true,",
+        ),
+        ("get: {by: shopper,", "get: {by: shopper tenant,"),
+        r"shopper of one tenant is not kept from another's",
+        ("get: {by: shopper own,", "get: {by: shopper,"),
+    ),
+    Case(
+        "missing-rate-limit",
+        "orders.login",
+        (PAY, PAY + "\n      login: {by: anyone, takes: {password: text}}"),
+        ("login: {", "login: {limit: 10/min, "),
+        r"orders\.login checks a secret and may be tried without limit",
+    ),
+    Case(
+        "missing-rate-limit",
+        "bank",
+        (PLACE, PLACE[:-1] + ", calls: bank}"),
+        ("shopper: {auth: oidc,", "shopper: {auth: oidc, limit: 1/s,"),
+        r"one shopper can use up the 10/s of bank alone, by orders\.place",
+        ("bank: {kind: payment}", "bank: {kind: payment, limit: 10/s}"),
+    ),
+    Case(
+        "missing-idempotency",
+        "orders.place",
+        ("clients: [web]", "clients: [mobile]"),
+        place("idempotent: key"),
+        r"orders\.place creates Order; a shopper whose reply is lost sends it again",
+    ),
+    Case(
+        "missing-idempotency",
+        "orders.place->bank",
+        place("calls: bank retry 2"),
+        ("bank: {kind: payment}", "bank: {kind: payment, idempotency: header}"),
+        r"calls bank up to 3 times, and bank is not said to tell",
+    ),
+    Case(
+        "missing-idempotency",
+        "stock.reserve",
+        place("calls: stock.reserve retry 1"),
+        ("reserve: {", "reserve: {idempotent: key, "),
+        r"stock\.reserve changes Product\.left and is repeated by orders\.place, up to 2 times",
+    ),
+    Case(
+        "unbounded-list",
+        "orders.list",
+        (PAY, PAY + "\n      list: {by: staff, gives: Order*}"),
+        ("gives: Order*", "gives: Order*, page: 50"),
+        r"orders\.list gives every Order there is",
+    ),
+    Case(
+        "unbounded-list",
+        "orders.load:size",
+        (PAY, PAY + "\n      load: {by: staff, takes: {sheet: file}}"),
+        ("takes: {sheet: file}", "takes: {sheet: file}, size: 10 MB"),
+        r"orders\.load takes the file sheet of any size",
+    ),
+    Case(
+        "team-load",
+        "test",
+        ("actors:", "needs: {team: 1}\nactors:"),
+        ("team: 1", "team: 2"),
+        r"2 services and 0 parts for 1 people: 2 for each",
+    ),
+    Case(
+        "needless-part",
+        "bus",
+        (PLACE, PLACE[:-1] + ", emits: Placed, load: 10/s peak 20/s}"),
+        ("bus: kafka", "bus: {kind: kafka, why: analytics reads it}"),
+        r"bus carries 20/s at peak; one PostgreSQL with an outbox carries 1000/s",
+        ("actors:", "parts:\n  bus: kafka\nactors:"),
+    ),
+    Case(
+        "needless-part",
+        "memory",
+        (
+            "get: {by: shopper own, gives: Order}",
+            "get: {by: shopper own, gives: Order, load: 10/s, cache: 30s}",
+        ),
+        ("load: 10/s", "load: 4k/s"),
+        r"memory saves 0\.4 database connections at peak",
+        ("actors:", "parts:\n  memory: redis\nactors:"),
+    ),
+    Case(
+        "state-never-reached",
+        "orders.Order",
+        (PAY, "other: {by: staff, reads: Order}"),
+        ("other: {by: staff, reads: Order}", PAY),
+        r"no operation moves Order to paid: it stays pending",
+    ),
+    Case(
+        "forged-webhook",
+        "bank",
+        (PAY, "pay: {on: Captured, moves: Order paid}"),
+        ("bank: {kind: payment,", "bank: {kind: payment, auth: signature,"),
+        r"orders\.pay acts on webhooks of bank, and nothing says how a forged one is known",
+        ("bank: {kind: payment}", "bank: {kind: payment, sends: Captured}"),
+    ),
+    Case(
+        "deprecated-operation",
+        "orders.pay",
+        (PAY, PAY[:-1] + ", deprecated: 2026-01-01 sunset 2026-06-01}"),
+        ("sunset 2026-06-01", "sunset 2027-06-01"),
+        r"orders\.pay was to go away on 2026-06-01, and is still there",
+    ),
+    Case(
+        "stale-cache",
+        "orders.get",
+        (
+            "get: {by: shopper own, gives: Order}",
+            "get: {by: shopper own, gives: Order, cache: 30s until Placed}",
+        ),
+        (PAY, PAY[:-1] + ", emits: Placed}"),
+        r"orders\.get goes on giving Order as it was for up to 30s after orders\.pay",
+    ),
+    Case(
+        "dependency-limit",
+        "bank",
+        (PLACE, PLACE[:-1] + ", load: 5/s peak 20/s, calls: bank}"),
+        ("peak 20/s", "peak 10/s"),
+        r"bank is asked 20/s at peak, takes 10/s, so 10/s are refused",
+        ("bank: {kind: payment}", "bank: {kind: payment, limit: 10/s}"),
+    ),
+]
+
+
+def changed(text: str, change: tuple[str, str]) -> str:
+    assert change[0] in text, change[0]
+    return text.replace(*change, 1)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}:{case.subject}")
+def test_it_is_said_where_it_is_and_silent_where_it_was_removed(case: Case) -> None:
+    text = changed(SHOP, case.bring)
+    if case.beside is not None:
+        text = changed(text, case.beside)
+    found = {risk.subject: risk for risk in risks_of(text, case.kind)}
+    assert case.subject in found
+    risk = found[case.subject]
+    assert re.search(case.says, risk.message), risk.message
+    assert risk.remedy and risk.formula
+    assert "  " not in risk.message and risk.message[-1] != "."
+    left = [risk.subject for risk in risks_of(changed(text, case.remove), case.kind)]
+    assert case.subject not in left
+
+
+def test_the_plain_shop_is_told_little() -> None:
+    """What stays is true: a place order that may come twice."""
+    assert [risk.id for risk in result_of(SHOP).risks if risk.kind.name not in NUMERIC] == [
+        "missing-idempotency:orders.place",
+        "unguarded-operation:stock.reserve",
+    ]
+
+
+NUMERIC = (
+    "availability-chain",
+    "latency-budget",
+    "timeout-nesting",
+    "retry-amplification",
+    "pool-size",
+    "hot-row",
+)
+
+
+def test_every_structural_kind_has_a_case() -> None:
+    told = {case.kind for case in CASES}
+    assert told >= set(kinds()) - {*NUMERIC, "single-point-of-failure", "breaking-change"}
+
+
+def test_every_kind_explains_itself() -> None:
+    for name, (kind, _) in kinds().items():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)+", name)
+        for text in (kind.title, kind.formula, kind.why, kind.wrong_when, kind.remedy):
+            assert len(text) > 15, name
+        assert not kind.title.endswith(".")
