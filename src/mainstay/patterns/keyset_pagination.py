@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -16,6 +16,8 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Enum,
+    Float,
+    Numeric,
     SmallInteger,
     UnaryExpression,
     and_,
@@ -221,9 +223,15 @@ def _value(key: Key, codec: _Codec, plain: Any) -> Any:
 def _codec(column: QueryableAttribute[Any]) -> _Codec:
     """How values of this column travel. What it decodes, PostgreSQL accepts: a forged cursor is no error there."""
     type_ = column.property.columns[0].type
-    if isinstance(type_, Enum) and type_.enum_class is not None:
-        members = type_.enum_class
-        return _Codec(lambda value: value.name, lambda plain: members[_text(plain)])
+    if isinstance(type_, Enum):
+        if (members := type_.enum_class) is not None:
+            return _Codec(lambda value: value.name, lambda plain: members[_text(plain)])
+        texts = {text: text for text in type_.enums}
+        return _Codec(str, lambda plain: texts[_text(plain)])
+    if isinstance(type_, Numeric) and not isinstance(type_, Float) and type_.precision is not None:
+        digits, scale = type_.precision, type_.scale or 0
+        as_is = Decimal if type_.asdecimal else float
+        return _Codec(str, lambda plain: as_is(_decimal_of(plain, digits, scale)))
     try:
         python = type_.python_type
     except NotImplementedError:
@@ -274,11 +282,23 @@ def _decimal(plain: Any) -> Decimal:
     return value
 
 
+def _decimal_of(plain: Any, digits: int, scale: int) -> Decimal:
+    """A number that NUMERIC(digits, scale) holds as it is; SQLAlchemy casts to that."""
+    value = _decimal(plain)
+    exponent = value.as_tuple().exponent
+    if value.is_infinite() or (
+        isinstance(exponent, int) and (-exponent > scale or value.adjusted() >= digits - scale)
+    ):
+        raise ValueError("not a number of this column")
+    return value
+
+
 def _moment(plain: Any, aware: bool) -> datetime:
     value = datetime.fromisoformat(_text(plain))
     if (value.tzinfo is not None) != aware:
         raise ValueError("not a moment of this column")
-    return value
+    # PostgreSQL knows zones to about 16 hours from UTC, Python to 24.
+    return value.astimezone(UTC) if aware else value
 
 
 _CODECS: dict[type[Any], _Codec] = {
