@@ -12,7 +12,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from sqlalchemy.orm import SessionTransaction
+
 from mainstay.patterns.errors import Misuse
+from mainstay.patterns.guards import open_scope
 from mainstay.patterns.idempotency.key import IdempotencyKey
 from mainstay.patterns.idempotency.keys import Busy, IdempotencyKeys, Reused
 from mainstay.patterns.idempotency.reply import (
@@ -72,7 +75,9 @@ class Exchange:
         self._body, self._whole, self._given = body, whole, body is None
         self._fingerprint = b""
         self._unit: AsyncExitStack | None = None
+        self._around = open_scope(keys.database)  # a test may hold one open around the whole request
         self._tx: Transaction | None = None
+        self._part: SessionTransaction | None = None  # the savepoint that it is, where one was open around it
         self._over = asyncio.Event()
         self._start: Message | None = None
         self._pending = bytearray()
@@ -148,6 +153,12 @@ class Exchange:
 
     async def _claim(self, key: IdempotencyKey) -> bool:
         """Begin the transaction and take the key in it; False, and no transaction, where another one has it."""
+        if open_scope(self._keys.database) is not self._around:
+            raise Misuse(
+                "a transaction was begun before the idempotency key of this request was taken, so it would commit after"
+                " the reply has left; take the key first (in FastAPI, what tells the tenant opens no transaction around"
+                " the handler)"
+            )
         unit = AsyncExitStack()
         tx = await unit.enter_async_context(self._keys.database.transaction(isolation=self._keys.isolation))
         self._unit = unit
@@ -166,7 +177,7 @@ class Exchange:
                     "This Idempotency-Key was used for another request; take a new key for a new request.",
                 )
             ) from None
-        self._tx = tx
+        self._tx, self._part = tx, tx.session.sync_session.get_nested_transaction()
         return True
 
     def answer(self, reply: Reply) -> Answered:
@@ -249,7 +260,7 @@ class Exchange:
 
     async def _finish(self, tx: Transaction) -> Reply:
         assert self._start is not None and self._unit is not None and self.key is not None
-        if tx.session.in_nested_transaction():
+        if tx.session.sync_session.get_nested_transaction() is not self._part:
             raise ReplyInPart(
                 "the reply is complete while a transaction inside this request is still open, so its end could"
                 " no longer change the reply; end the block before the reply (in FastAPI, a dependency that"

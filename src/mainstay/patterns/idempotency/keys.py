@@ -12,17 +12,21 @@ from uuid import UUID
 from sqlalchemy import text
 
 from mainstay.patterns.database import Database, Isolation
+from mainstay.patterns.errors import Misuse
 from mainstay.patterns.idempotency.key import IdempotencyKey
 from mainstay.patterns.idempotency.reply import REPLAYED, Headers, Reply, kept_headers, restored_headers
 from mainstay.patterns.transaction import Transaction
 
 _CLAIM = text("SELECT * FROM mainstay.claim_idempotency_key(:id, :lock)")
 
+# Under REPEATABLE READ the snapshot may be older than the lock, so that a row which was stored in between went unseen.
+# ON CONFLICT makes a lost race of it (SQLSTATE 40001) instead of a violated key, and the request is run again.
 _STORE = text(
     "INSERT INTO mainstay.idempotency_key"
     " (id, tenant, route, key, fingerprint, status, headers, body, expires_at) VALUES"
     " (:id, :tenant, :route, :key, :fingerprint, :status, CAST(CAST(:headers AS text) AS jsonb), :body,"
     " clock_timestamp() + make_interval(secs => CAST(:keep AS double precision)))"
+    " ON CONFLICT DO NOTHING RETURNING true"
 )
 
 _STORE_PART = text(
@@ -34,11 +38,17 @@ _COUNT_PARTS = text("UPDATE mainstay.idempotency_key SET parts = :parts WHERE id
 _PART = text("SELECT body FROM mainstay.idempotency_key_part WHERE id = :id AND number = :number")
 
 # SKIP LOCKED: two programs that prune at once share the work instead of waiting for each other.
-_PRUNE = text(
-    "WITH gone AS (DELETE FROM mainstay.idempotency_key WHERE id IN"
-    " (SELECT id FROM mainstay.idempotency_key WHERE expires_at <= clock_timestamp()"
-    " ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED) RETURNING 1) SELECT count(*) FROM gone"
-)
+PRUNE = """
+    WITH gone AS (
+        DELETE FROM mainstay.idempotency_key WHERE id IN (
+            SELECT id FROM mainstay.idempotency_key WHERE expires_at <= clock_timestamp()
+            ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
+        ) RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+"""Deletes at most `batch` keys that have expired; how many."""
+_PRUNE = text(PRUNE)
 
 
 class Busy(Exception):
@@ -129,8 +139,9 @@ class IdempotencyKeys:
         """Store a reply, or the beginning of one."""
         values: dict[str, Any] = {
             "id": key.id,
-            "tenant": key.tenant,
-            "route": key.route,
+            # For people who look at the table; NUL is what PostgreSQL's text cannot hold, and a path may (%00).
+            "tenant": key.tenant.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            "route": key.route.replace("\0", "\N{REPLACEMENT CHARACTER}"),
             "key": key.key,
             "fingerprint": fingerprint,
             "status": status,
@@ -138,7 +149,11 @@ class IdempotencyKeys:
             "body": body,
             "keep": self.keep,
         }
-        await tx.execute(_STORE, values)
+        if not await tx.scalar(_STORE, values):
+            raise Misuse(
+                f"a reply is stored already under the idempotency key {key.key!r} of {key.route}, which this request"
+                " holds; leave the table mainstay.idempotency_key to Mainstay"
+            )
 
     async def store_part(self, tx: Transaction, id: UUID, number: int, body: bytes) -> None:
         """Store a further part of a reply; numbers begin at 1."""
@@ -164,7 +179,11 @@ class IdempotencyKeys:
     async def prune(self, *, batch: int = 1000) -> int:
         """Delete what has expired, so many at a time, each batch in a transaction of its own; how many.
 
-        Call it now and then, from a schedule. Any number of processes may.
+        Workers do this by themselves; where none runs, call it from a schedule of your own. Any number of processes
+        may at once.
+
+        Raises:
+            ValueError: `batch` is less than 1.
         """
         if batch < 1:
             raise ValueError(f"batch must be at least 1, not {batch}")
