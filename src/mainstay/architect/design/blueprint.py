@@ -63,6 +63,19 @@ def _empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _path(text: str) -> str:
+    """Method and path. Raises ValueError in one sentence."""
+    what = "a method and a path, such as POST /orders/{id}/cancel"
+    part = r"(?:[A-Za-z0-9._~:-]|\{[a-z][a-z0-9_]*\})+"
+    if not re.fullmatch(rf"(GET|POST|PUT|PATCH|DELETE) (/|(/{part})+)", text):
+        raise ValueError(f"{text!r} is not {what}")
+    names = re.findall(r"\{([^}]*)\}", text)
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{text!r} has {{{name}}} twice; give each variable a name of its own")
+    return text
+
+
 Word = Annotated[
     str, AfterValidator(_called(WORD, "a name of small letters, digits and underscores, such as place_order"))
 ]
@@ -72,6 +85,7 @@ Name = Annotated[str, AfterValidator(_called(NAME, "a name that begins with a ca
 Text = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, str | int | float) else value)
 ]
+Path = Annotated[Text, AfterValidator(_path)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_several)]
 WordList = Annotated[tuple[Word, ...], BeforeValidator(_several)]
 Fields = Annotated[dict[Word, Type], BeforeValidator(_empty)]
@@ -181,7 +195,7 @@ class Operation(Part):
     """Rate limit for one caller."""
     idempotent: Literal["key", "natural", "no"] | None = None
     """How a repetition is recognized: by an Idempotency-Key, by its nature, or not at all."""
-    http: Text = ""
+    http: Path = ""
     """Method and path, where they are not to follow from the name: ``POST /orders/{id}/cancel``."""
     version: Text = ""
     """Of the API, where there are several: ``v2``."""

@@ -6,6 +6,7 @@ node (loads, call trees) is in `flows.py`; what is wrong with any of it, in ``ri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -234,6 +235,7 @@ class System:
         for op in self.ops.values():
             self._link(op)
         self._check_types()
+        self._check_paths()
 
     # ------------------------------------------------------------------------------------ places
 
@@ -415,6 +417,18 @@ class System:
             if type.field and type.field not in entity.fields:
                 hint = nearest(type.field, entity.fields)
                 raise self.refuse(where, f"{type.entity} has no field {type.field!r}{hint}")
+
+    def _check_paths(self) -> None:
+        """No two operations of a service are written at the same method and path (OpenAPI, Paths Object)."""
+        seen: dict[tuple[str, str], Op] = {}
+        for op in self.ops.values():
+            if op.spec.http:
+                key = (op.service, re.sub(r"\{[^}]*\}", "{}", op.spec.http))
+                if key in seen:
+                    raise self.refuse(
+                        (*op.where, "http"), f"{op.spec.http} is already the path of {seen[key].name}"
+                    )
+                seen[key] = op
 
     def _types(self) -> Iterator[tuple[Where, Type, str]]:
         for group in self.entities.values():
