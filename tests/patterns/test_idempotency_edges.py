@@ -44,7 +44,7 @@ async def test_a_path_or_tenant_that_no_text_column_takes(db: Database, keys: Id
 async def test_a_snapshot_older_than_the_first_reply_is_a_lost_race(
     db: Database, other: Database, keys: IdempotencyKeys, isolation: Any
 ) -> None:
-    """The claim does not see what was stored after its snapshot; storing then fails so that the request is run again."""
+    """The claim does not see what was stored after its snapshot; storing then fails, and the request is run again."""
     key = IdempotencyKey("", "POST /e", "a")
     with pytest.raises(Exception, match="could not serialize") as caught:
         async with db.transaction(isolation=isolation) as tx:
