@@ -34,12 +34,13 @@ def versions(run: Run, cluster: PostgreSQL) -> str:
 
 
 WHY = """\
-Why it is not first where it is not. *Idle start*: taskiq's worker blocks on the stream and is handed the message; here
-the worker hears of it (NOTIFY), then asks for it by one statement that looks after priorities, keys, limits and fencing,
-and that statement is what makes a thousand at once cheap. *Publishing inside a transaction*: the floor is one INSERT into
-a table without any feature, and costs 1.5 times the bare transaction itself, which is a BEGIN, one INSERT and a COMMIT,
-each a round trip: what is to stay below 1.15 would have to travel with the COMMIT, and its error would come there.
-*Batch enqueue*: a message has 25 columns, seven constraints and a trigger; ahead of every peer, by less than was asked."""
+Why it is not first where it is not. *Idle start*: taskiq's worker blocks on the stream and is handed the message;
+here the worker hears of it (NOTIFY), then asks for it by one statement that looks after priorities, keys, limits
+and fencing, and that statement is what makes a thousand at once cheap. *Publishing inside a transaction*: the floor
+is one INSERT into a table without any feature, and costs 1.5 times the bare transaction itself, which is a BEGIN,
+one INSERT and a COMMIT, each a round trip: what is to stay below 1.15 would have to travel with the COMMIT, and its
+error would come there. *Batch enqueue*: a message has 25 columns, seven constraints and a trigger; ahead of every
+peer, by less than was asked."""
 
 
 def main() -> None:
