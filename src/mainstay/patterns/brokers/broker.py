@@ -61,6 +61,11 @@ class Broker(Protocol):
     Use it as an async context manager, from one event loop, for as long as the process lives.
     """
 
+    place: str
+    """The broker's host and the topic, for people and for names; without a password."""
+    keeps_order: bool
+    """Whether events of one key come in order to several processes under one consumer name too."""
+
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Returns once the broker has confirmed that it keeps every event; at the latest after the time-out.
 
@@ -81,8 +86,9 @@ class Broker(Protocol):
         """Take deliveries one by one, for ever: ``async with broker.consume("mailer") as deliveries: async for …``.
 
         `consumer` (letters, digits, ``_`` and ``-``) names the durable place from which it goes on after a restart;
-        several processes with the same name share the work. While the broker is away the iterator waits. What has
-        not been acknowledged when the block is left, or the process dies, is delivered again.
+        several processes with the same name share the work, and then a key's order is kept only where `keeps_order`
+        says so. While the broker is away the iterator waits. What has not been acknowledged when the block is left,
+        or the process dies, is delivered again.
 
         Raises:
             Refused: from the iterator, there is nothing of this name to consume from.
@@ -182,8 +188,8 @@ def broker(
     name = next((name for name in (scheme, scheme.removesuffix("s")) if name in known), None)
     if name is None or not urlsplit(address).netloc:
         raise ValueError(
-            f"a broker's address begins with {', '.join(f'{each}://' for each in sorted(known))} and a host, not with"
-            f" {address.partition('@')[0].partition('/')[0]!r}"
+            f"a broker's address begins with {', '.join(f'{each}://' for each in sorted(known))} and a host"
+            + (f", not with {scheme!r}" if scheme else "")
         )
     module = import_module(f"{clients.__name__}.{name}")
     opened: Broker = module.Implementation(address, topic, timeout=timeout, largest=largest, **options)

@@ -54,6 +54,7 @@ _OTHER_PREFIX = "cloudEvents:"
 _LONGEST_ROUTING_KEY = 255
 _BACK_OFF = 1.0
 """Seconds between two attempts to consume while the server is away."""
+_LOST = "the connection was lost"
 
 
 class Implementation:
@@ -69,10 +70,13 @@ class Implementation:
     connection restores consumers behind our back and keeps what was half published; a fresh one has no past.)
     """
 
+    keeps_order = True
+
     def __init__(self, address: str, topic: str, *, timeout: float, largest: int, **options: Any) -> None:
         self._address = address
         self._shown = urlsplit(address).netloc.rpartition("@")[2]
         self._topic = topic
+        self.place = f"{self._shown} {topic}"
         self._timeout = timeout
         self._largest = largest
         self._options = options
@@ -125,11 +129,9 @@ class Implementation:
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
             raise Unavailable(self._say(error)) from None
         except asyncio.CancelledError:
-            # aiormq cancels what waits when its connection goes; that is not our task being cancelled.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if _being_cancelled():
                 raise
-            raise Unavailable(f"RabbitMQ at {self._shown}: the connection was lost") from None
+            raise Unavailable(f"RabbitMQ at {self._shown}: {_LOST}") from None
 
     # ------------------------------------------------------------------------------------------ consume
 
@@ -170,6 +172,10 @@ class Implementation:
                 raise Refused(self._say(error)) from None
             except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
                 log.warning("cannot consume from RabbitMQ now: %s", self._say(error))
+            except asyncio.CancelledError:
+                if _being_cancelled():
+                    raise
+                log.warning("cannot consume from RabbitMQ at %s now: %s", self._shown, _LOST)
             finally:
                 if (
                     connection is not None
@@ -202,6 +208,10 @@ class Implementation:
                     await (message.ack() if by_acknowledging else message.nack(requeue=True))
             except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
                 raise BrokerUnavailable(self._say(error)) from None
+            except asyncio.CancelledError:
+                if _being_cancelled():
+                    raise
+                raise BrokerUnavailable(f"RabbitMQ at {self._shown}: {_LOST}") from None
 
         return Delivery(
             {name: _canonical(value) for name, value in message.headers.items()},
@@ -250,6 +260,12 @@ class Implementation:
 
     def _say(self, error: BaseException) -> str:
         return f"RabbitMQ at {self._shown}: {error or type(error).__name__}"
+
+
+def _being_cancelled() -> bool:
+    """Whether a CancelledError is meant for our task. aiormq cancels what waits when its connection goes, too."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _end(arrived: asyncio.Queue[AbstractIncomingMessage | None], *_: object) -> None:

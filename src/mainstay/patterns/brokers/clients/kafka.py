@@ -58,8 +58,12 @@ class Implementation:
     `options` are librdkafka's settings, with ``_`` for ``.`` (``security_protocol="SASL_SSL"``).
     """
 
+    keeps_order = True
+
     def __init__(self, address: str, topic: str, *, timeout: float, largest: int, **options: Any) -> None:
         parts = urlsplit(address)
+        if parts.scheme != "kafka":
+            raise ValueError('Kafka takes TLS from its options, security_protocol="SSL", not from the scheme')
         user, _, self._shown = parts.netloc.rpartition("@")
         name, _, password = user.partition(":")
         signing_in = {"sasl.username": unquote(name), "sasl.password": unquote(password)} if user else {}
@@ -71,6 +75,7 @@ class Implementation:
             **{name.replace("_", "."): value for name, value in options.items()},
         }
         self._topic = topic
+        self.place = f"{self._shown} {topic}"
         self._timeout = timeout
         self._largest = largest
         self._producer: _Producer | None = None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import string
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -30,7 +31,6 @@ try:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.errors import Error, MaxPayloadError
-    from nats.errors import TimeoutError as NatsTimeout
     from nats.js import JetStreamContext
     from nats.js.api import AckPolicy, ConsumerConfig
     from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
@@ -54,10 +54,12 @@ class Implementation:
     The message's `Nats-Msg-Id` is made of source and id, so that the server drops what is published again within
     the stream's duplicate window (two minutes unless set otherwise).
 
-    A durable pull consumer keeps the place. Order per key holds while one process consumes under a name; JetStream
-    hands out to several at once. What a killed process held comes back after 30 s, and a new one waits for it
-    before it takes anything newer.
+    A durable pull consumer keeps the place. Order per key holds while one process consumes under a name, which
+    `receive` sees to; JetStream itself hands out to several at once. What a killed process held, or a lost connection
+    swallowed, comes back after 30 s, and nothing newer is handed out before it.
     """
+
+    keeps_order = False
 
     def __init__(
         self,
@@ -70,10 +72,15 @@ class Implementation:
         **options: Any,
     ) -> None:
         scheme, _ = address.split("://", 1)
+        if scheme != "nats":
+            raise ValueError(
+                "NATS takes TLS from its options, tls=ssl.create_default_context(), not from the scheme"
+            )
         user, at, hosts = urlsplit(address).netloc.rpartition("@")
         self._servers = [f"{scheme}://{user}{at}{host}" for host in hosts.split(",")]
         self._shown = f"{scheme}://{hosts}"
         self._topic = topic
+        self.place = f"{self._shown} {topic}"
         self._timeout = timeout
         self._largest = largest
         self._redeliver_after = redeliver_after
@@ -154,7 +161,7 @@ class Implementation:
                 for reply in holding:
                     await self._client.publish(reply, Msg.Ack.Progress)
 
-        deliveries = self._deliveries(consumer, holding)
+        deliveries = self._deliveries(consumer, holding, deque(maxlen=2 * prefetch))
         async with repeating(keep, self._redeliver_after / 3):
             try:
                 yield deliveries
@@ -167,32 +174,59 @@ class Implementation:
                                 await self._client.publish(reply, Msg.Ack.Nak)
                             await self._client.flush()
 
-    async def _deliveries(self, consumer: str, holding: Holding[str]) -> AsyncGenerator[Delivery]:
+    async def _deliveries(
+        self, consumer: str, holding: Holding[str], acked: deque[str]
+    ) -> AsyncGenerator[Delivery]:
+        """All that comes, in order: what is new waits for what a dead process held, or a lost connection swallowed."""
+        loop = asyncio.get_running_loop()
+        patience = self._redeliver_after * 1.1
         while True:
+            early: list[Msg] = []  # newer than what may still come again
+            subscription: JetStreamContext.PullSubscription | None = None
             try:
-                subscription = await self._subscribe(consumer, holding)
+                subscription = await self._subscribe(consumer)
+                client = subscription._nc
+                connection, until = client.stats["reconnects"], loop.time() + patience
+                while True:
+                    if until and await self._pending(subscription) <= len(holding):
+                        until = 0.0
+                    if not until:
+                        while early:
+                            yield self._delivery(early.pop(0), holding, acked)
+                    if early and loop.time() < until:
+                        await asyncio.sleep(_BACK_OFF / 4)
+                        continue
+                    room = 1 if early else await holding.room()
+                    try:
+                        messages = await subscription.fetch(1 if until else room, timeout=self._fetch)
+                    except TimeoutError:
+                        messages = []
+                    for message in messages:
+                        holding.add(message.reply)
+                    if client.stats["reconnects"] != connection:
+                        connection, until = client.stats["reconnects"], loop.time() + patience
+                        with suppress(Error, OSError):  # those on their way were lost with the connection
+                            for reply in tuple(acked):
+                                await client.publish(reply, Msg.Ack.Ack)
+                    if until:
+                        again = [message for message in messages if message.metadata.num_delivered > 1]
+                        early += [message for message in messages if message.metadata.num_delivered == 1]
+                        if not again and loop.time() >= until:
+                            until = 0.0
+                        messages = again
+                    for message in messages:
+                        yield self._delivery(message, holding, acked)
             except (Unavailable, Error, OSError, TimeoutError) as error:
                 log.warning("cannot consume from %s now: %s", self._shown, self._say(error))
                 await asyncio.sleep(_BACK_OFF)
-                continue
-            try:
-                while True:
-                    try:
-                        messages = await subscription.fetch(await holding.room(), timeout=self._fetch)
-                    except NatsTimeout:
-                        continue
-                    for message in messages:
-                        holding.add(message.reply)
-                    for message in messages:
-                        yield self._delivery(message, holding)
-            except (Error, OSError, TimeoutError) as error:
-                log.warning("cannot consume from %s now: %s", self._shown, self._say(error))
-                await asyncio.sleep(_BACK_OFF)
             finally:
-                with suppress(Error, OSError):
-                    await subscription.unsubscribe()
+                for message in early:  # not to be given back before what is older
+                    holding.discard(message.reply)
+                if subscription is not None:
+                    with suppress(Error, OSError):
+                        await subscription.unsubscribe()
 
-    async def _subscribe(self, consumer: str, holding: Holding[str]) -> JetStreamContext.PullSubscription:
+    async def _subscribe(self, consumer: str) -> JetStreamContext.PullSubscription:
         jetstream = await self._jetstream()
         subjects = f"{self._topic}.>"
         try:
@@ -210,20 +244,21 @@ class Implementation:
                 max_ack_pending=-1,  # each process bounds what it asks for
             ),
         )
-        # What a killed process held is older than all that is new: it comes first, once its time has passed.
-        loop = asyncio.get_running_loop()
-        enough = loop.time() + self._redeliver_after
-        while loop.time() < enough:
-            if ((await jetstream.consumer_info(stream, durable)).num_ack_pending or 0) <= len(holding):
-                break
-            await asyncio.sleep(_BACK_OFF / 4)
         return await jetstream.pull_subscribe_bind(durable=durable, stream=stream)
 
-    def _delivery(self, message: Msg, holding: Holding[str]) -> Delivery:
+    async def _pending(self, subscription: JetStreamContext.PullSubscription) -> int:
+        """How many messages are handed out and not acknowledged, by whichever process."""
+        return (await subscription.consumer_info()).num_ack_pending or 0
+
+    def _delivery(self, message: Msg, holding: Holding[str], acked: deque[str]) -> Delivery:
         async def settle(by_acknowledging: bool) -> None:
             holding.discard(message.reply)
             try:
-                await (message.ack() if by_acknowledging else message.nak())
+                if by_acknowledging:
+                    acked.append(message.reply)
+                    await message.ack()
+                else:
+                    await message.nak()
             except (Error, OSError, TimeoutError) as error:
                 raise BrokerUnavailable(self._say(error)) from None
 

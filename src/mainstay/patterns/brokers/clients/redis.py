@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from mainstay.patterns.brokers.broker import (
@@ -30,6 +31,8 @@ from mainstay.patterns.guards import refuse_in_transaction
 
 try:
     from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
     from redis.exceptions import (
         BusyLoadingError,
         ConnectionError,
@@ -60,6 +63,11 @@ _AWAY = (
     TryAgainError,
 )
 _AWAY_CODES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+_NO_STREAM = ("NOGROUP", "UNBLOCKED")
+"""The stream was deleted; the second, while a read was waiting for it."""
+_ALL = 10_000
+"""Entries in one reply about what stands in a consumer's name; there are at most about `prefetch`."""
+_Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
 class Implementation:
@@ -68,12 +76,15 @@ class Implementation:
     Confirmed means that Redis has replied to XADD: what that is worth in a power cut is the server's setting
     (``appendfsync always``). One call of `publish` is one MULTI, so that all of its events are there or none.
 
-    Order per key holds while one process consumes under a name; a group hands out to several at once. What a
-    killed process held comes back after 30 s, and a new one waits for it before it takes anything newer.
+    Order per key holds while one process consumes under a name, which `receive` sees to; a group itself hands out to
+    several at once. What a killed process held comes back after 30 s, and a new one waits for it before it takes
+    anything newer. What a lost connection swallowed is read again before anything newer.
 
     Args:
         keep: entries kept in the stream, about; more are trimmed from its beginning, read or not. Default: all.
     """
+
+    keeps_order = False
 
     def __init__(
         self,
@@ -86,8 +97,10 @@ class Implementation:
         redeliver_after: float = REDELIVER_AFTER,
         **options: Any,
     ) -> None:
-        self._shown = address.rpartition("@")[2]
+        parts = urlsplit(address)  # without its query too, which may hold a password
+        self._shown = parts.netloc.rpartition("@")[2] + parts.path
         self._topic = topic
+        self.place = f"{self._shown} {topic}"
         self._timeout = timeout
         self._largest = largest
         self._keep = keep
@@ -98,6 +111,8 @@ class Implementation:
                 "socket_timeout": timeout,
                 "socket_connect_timeout": timeout,
                 "health_check_interval": 30,
+                # A read that is repeated behind our back would bring what is newer than what the first one brought.
+                "retry": Retry(NoBackoff(), 0),
                 **options,
                 "decode_responses": False,
             },
@@ -166,9 +181,10 @@ class Implementation:
                 await deliveries.aclose()
                 with suppress(RedisError, OSError, TimeoutError):
                     async with asyncio.timeout(min(self._timeout, 2.0)):
-                        await self._give_back(consumer, me, list(holding))
-                        # Only where nothing is left in its name: with a consumer goes what it holds.
-                        if not await self._redis.xpending_range(self._topic, consumer, "-", "+", 1, me):
+                        # All that stands in this name, also what was on its way as the block was left.
+                        left = await self._redis.xpending_range(self._topic, consumer, "-", "+", _ALL, me)
+                        await self._give_back(consumer, me, [entry["message_id"] for entry in left])
+                        if not left:  # with a consumer goes what it holds
                             await self._redis.xgroup_delconsumer(self._topic, consumer, me)
 
     async def _deliveries(self, consumer: str, me: str, holding: Holding[bytes]) -> AsyncGenerator[Delivery]:
@@ -176,15 +192,18 @@ class Implementation:
         # What a killed process held is older than all that is new: it comes first, once its time has passed.
         only_old_until = loop.time() + self._redeliver_after * 1.1
         claim_at = 0.0
-        ready = False
+        ready = interrupted = False
         while True:
             room = await holding.room()
             try:
                 if not ready:
                     await self._make_group(consumer)
                     ready = True
-                entries: list[tuple[bytes, Mapping[bytes, bytes]]] = []
-                if loop.time() >= claim_at:
+                entries: list[_Entry] = []
+                if interrupted:
+                    entries = await self._mine(consumer, me, holding)
+                    interrupted = False
+                if not entries and loop.time() >= claim_at:
                     entries = await self._claim(consumer, me, room)
                     claim_at = loop.time() + (0.0 if entries else self._redeliver_after / 10)
                 if not entries:
@@ -202,10 +221,10 @@ class Implementation:
                     )
                     entries = _entries(reply)
             except (RedisError, OSError, TimeoutError) as error:
-                if not self._is_away(error) and not str(error).startswith("NOGROUP"):
+                if not self._is_away(error) and not str(error).startswith(_NO_STREAM):
                     raise Refused(self._say(error)) from None
                 log.warning("cannot consume from Redis at %s now: %r", self._shown, error)
-                ready = False
+                ready, interrupted = False, True
                 await asyncio.sleep(_BACK_OFF)
                 continue
             fresh = [(id, fields) for id, fields in entries if id not in holding]
@@ -221,32 +240,42 @@ class Implementation:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    async def _claim(self, consumer: str, me: str, room: int) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
+    async def _mine(self, consumer: str, me: str, holding: Holding[bytes]) -> list[_Entry]:
+        """What stands in this name and is not in hand: the reply that brought it was lost."""
+        found: list[_Entry] = []
+        start: bytes | str = "0"
+        while page := _entries(await self._redis.xreadgroup(consumer, me, {self._topic: start}, count=_ALL)):
+            # One that was trimmed has no fields; it is told of when it is claimed.
+            found += [(id, fields) for id, fields in page if fields and id not in holding]
+            start = page[-1][0]
+        return found
+
+    async def _claim(self, consumer: str, me: str, room: int) -> list[_Entry]:
         """What others have left lying for too long, oldest first."""
         start: bytes | str = "0-0"
         while True:
             start, entries, *trimmed = await self._redis.xautoclaim(
                 self._topic, consumer, me, int(self._redeliver_after * 1000), start, count=room
             )
-            if trimmed and trimmed[0]:
+            gone = [id for id, fields in entries if not fields]  # as Redis 6.2 tells of what was trimmed
+            if gone:
+                await self._redis.xack(self._topic, consumer, *gone)
+            if number := len(gone) + (len(trimmed[0]) if trimmed else 0):
                 log.error(
-                    "%s had not handled %d events of %s when they were trimmed",
-                    consumer,
-                    len(trimmed[0]),
-                    self._topic,
+                    "%s had not handled %d events of %s when they were trimmed", consumer, number, self._topic
                 )
-            found = [(id, fields) for id, fields in entries if fields is not None]
+            found = [(id, fields) for id, fields in entries if fields]
             if found or start == b"0-0":
                 return found
 
     async def _refresh(self, consumer: str, me: str, holding: Holding[bytes]) -> None:
         """Say that what is in hand is still at work, unless another consumer has taken it over."""
         if len(holding):
-            mine = await self._redis.xpending_range(self._topic, consumer, "-", "+", 2 * len(holding), me)
+            mine = await self._redis.xpending_range(self._topic, consumer, "-", "+", _ALL, me)
             if ids := [entry["message_id"] for entry in mine if entry["message_id"] in holding]:
                 await self._redis.xclaim(self._topic, consumer, me, 0, [*ids], justid=True)
 
-    async def _give_back(self, consumer: str, me: str, ids: Sequence[bytes]) -> None:
+    async def _give_back(self, consumer: str, me: str, ids: Sequence[bytes | str | int]) -> None:
         """Redis knows no nack: make them look as old as what a dead consumer left."""
         if ids:
             idle = int(self._redeliver_after * 1000) + 1
@@ -302,6 +331,6 @@ def decode(headers: Mapping[str, str], data: bytes | None) -> CloudEvent:
     return read(attributes, headers.get("content-type"), data)
 
 
-def _entries(reply: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
+def _entries(reply: Any) -> list[_Entry]:
     """The entries in a reply about one stream; it is a mapping or a list of pairs, as the versions go."""
-    return [entry for entries in dict(reply or ()).values() for entry in entries if entry[1] is not None]
+    return [entry for entries in dict(reply or ()).values() for entry in entries]
