@@ -58,6 +58,13 @@ def open_to_all(system: System, op: Op) -> list[str]:
     ]
 
 
+def checks_secret(system: System, op: Op) -> bool:
+    """It is where somebody who is not yet known proves who they are: it can be tried again and again."""
+    named = any(op.name.startswith(name) or op.name.endswith(name) for name in SIGN_IN)
+    given = any("secret" in type.marks for type in op.spec.takes.values())
+    return (named or given) and bool(open_to_all(system, op))
+
+
 def end_user(actor: Act) -> bool:
     """One of many people, each with things of their own; staff has roles, machines have keys or certificates."""
     return actor.spec.auth not in ("api_key", "mtls", "signature", "none") and not actor.spec.roles

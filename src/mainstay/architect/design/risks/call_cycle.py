@@ -76,7 +76,7 @@ def assess(study: Study) -> Iterator[Risk]:
             f"{' and '.join(ring)} call each other and wait: {', '.join(edge.id for edge in edges)}",
             f"{len(ring)} services in one ring of waiting calls",
             (),
-            f"turn one of the calls into an event; {edges[-1].id} is the fewest words to change",
+            f"let {edges[-1].caller.service} keep a copy made from events, in place of {edges[-1].id}",
             system.at(*edges[0].where),
             tuple(
                 Step(system.at(*edge.where), f"{edge.caller.id} calls {edge.target.id}", edge.id)

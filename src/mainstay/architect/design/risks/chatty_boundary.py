@@ -26,12 +26,15 @@ KIND = Kind(
     sources=("Dean and Barroso: The Tail at Scale (CACM 2013)",),
 )
 MANY, SOME = 10, 4
+BACKGROUND = ("schedule", "event", "bulk", "long")
 
 
 def assess(study: Study) -> Iterator[Risk]:
     """One risk for each operation and boundary."""
     system = study.system
     for op in system.ops.values():
+        if op.kind in BACKGROUND:
+            continue  # nobody waits, and one call for each row may be the work itself
         crossing: dict[str, list[Edge]] = {}
         for edge in op.edges:
             other = edge.target.service if isinstance(edge.target, Op) else edge.target.id
@@ -47,7 +50,7 @@ def assess(study: Study) -> Iterator[Risk]:
             seconds = sum(edge.call.times * _cost(study, edge, inputs) for edge in edges)
             if total < MANY and (need is None or seconds < need.value / 4):
                 continue
-            against = f", {seconds / need.value:.0%} of the {need} it has" if need is not None else ""
+            against = _against(seconds, need)
             yield Risk(
                 KIND,
                 f"{op.id}->{other}",
@@ -64,6 +67,13 @@ def assess(study: Study) -> Iterator[Risk]:
                 value=float(total),
                 need=1.0,
             )
+
+
+def _against(seconds: float, need: Figure | None) -> str:
+    if need is None:
+        return ""
+    share = seconds / need.value
+    return f", {share:.0%} of the {need} it has" if share <= 1 else f", {share:.2g} times the {need} it has"
 
 
 def _cost(study: Study, edge: Edge, inputs: dict[str, Figure]) -> float:

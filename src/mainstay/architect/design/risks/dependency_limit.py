@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mainstay.architect.design.figures import PER_SECOND, Figure, show
+from mainstay.architect.design.figures import PER_SECOND, SHARE, Figure, show
+from mainstay.architect.design.questions import changes_there
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.risks.retry_amplification import amplification
+from mainstay.architect.design.system import Dep
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
@@ -53,9 +55,16 @@ def assess(study: Study) -> Iterator[Risk]:
             " + ".join(f"{show(flows.over(edge).peak, PER_SECOND)} ({edge.caller.id})" for edge in dep.edges)
             + f" = {show(flow.peak, PER_SECOND)} > {limit}",
             (*inputs.values(), limit),
-            f"a limit of {show(flow.peak, PER_SECOND)} or more; or call it later, by a job limited to {limit}",
+            _remedy(dep, flow.peak, limit),
             system.at(*dep.where, "limit"),
             value=flow.peak,
             need=limit.value,
             severity=severity,
         )
+
+
+def _remedy(dep: Dep, peak: float, limit: Figure) -> str:
+    more = f"a limit of {show(peak, PER_SECOND)} or more"
+    if changes_there(dep):
+        return f"{more}; or call it later, by a job limited to {limit}"
+    return f"{more}; or a cache that answers {show(1 - limit.value / peak, SHARE)} of the calls; or one call for many"

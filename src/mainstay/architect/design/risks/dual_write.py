@@ -50,6 +50,8 @@ def assess(study: Study) -> Iterator[Risk]:
             dep = edge.target
             if not changes_there(dep) or dep.spec.idempotency not in (None, "none"):
                 continue
+            if system.attempts(edge).value > 1:
+                continue  # missing-idempotency says it, and the same key answers both
             known = "does not recognize" if dep.spec.idempotency == "none" else "is not said to recognize"
             yield Risk(
                 KIND,

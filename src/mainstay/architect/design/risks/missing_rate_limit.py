@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mainstay.architect.design.figures import PER_SECOND
-from mainstay.architect.design.questions import SIGN_IN, changes_there, listed, open_to_all, waited
+from mainstay.architect.design.questions import changes_there, checks_secret, listed, open_to_all, waited
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Act, Dep, Op, System
 from mainstay.architect.findings import Severity
@@ -35,7 +35,7 @@ def assess(study: Study) -> Iterator[Risk]:
     for op in system.ops.values():
         if op.spec.by is None or op.spec.limit is not None:
             continue
-        if any(op.name.startswith(name) or op.name.endswith(name) for name in SIGN_IN):
+        if checks_secret(system, op):
             yield _of(
                 system,
                 op,
@@ -96,10 +96,14 @@ def _used_up(study: Study) -> Iterator[Risk]:
                 continue
             for grant in op.spec.by.grants:
                 actor = system.actors.get(grant.actor)
-                if actor is not None and not actor.spec.roles and actor.spec.limit is None:
+                trusted = actor is None or actor.spec.roles or actor.spec.auth in ("mtls", "signature")
+                if actor is not None and not trusted and actor.spec.limit is None:
                     ways.setdefault(grant.actor, []).append(op.id)
         if ways:
-            actors, ops = listed(sorted(ways)), listed(sorted({op for each in ways.values() for op in each}))
+            actors, ops = (
+                listed(sorted(ways), "or"),
+                listed(sorted({op for each in ways.values() for op in each})),
+            )
             yield Risk(
                 KIND,
                 dep.name,

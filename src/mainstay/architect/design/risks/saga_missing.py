@@ -52,7 +52,12 @@ def assess(study: Study) -> Iterator[Risk]:
             remedy = f"give {names} an undo, or make it the last step; then say saga: true"
             severity = Severity.CRITICAL if money else Severity.HIGH
         else:
-            message = f"{wrote} and is not said to be a saga; its steps can be undone ({', '.join(undone)})"
+            told = (
+                f"its steps can be undone ({', '.join(undone)})"
+                if undone
+                else "what commits first stays if the other fails"
+            )
+            message = f"{wrote} and is not said to be a saga; {told}"
             remedy = f"run it as a saga, and say so: {op.id} saga: true"
             severity = Severity.MEDIUM
         yield Risk(

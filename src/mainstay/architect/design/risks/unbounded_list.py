@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mainstay.architect.design.risks import Kind, Risk, Study
+from mainstay.architect.design.system import Op
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
@@ -21,15 +22,15 @@ KIND = Kind(
     patterns=("keyset-pagination",),
     sources=("Winand: SQL Performance Explained, chapter 7",),
 )
-WHOLE = ("stream", "subscription", "download", "long")
+WHOLE = ("stream", "subscription", "download", "long", "event")
 
 
 def assess(study: Study) -> Iterator[Risk]:
     """One risk for each operation."""
     system = study.system
     for op in system.ops.values():
-        if op.lists and op.spec.page is None and op.kind not in WHOLE and op.kind != "event":
-            given = op.spec.gives.type if op.spec.gives else None
+        given = op.spec.gives.type if op.spec.gives else None
+        if op.lists and op.spec.page is None and op.kind not in WHOLE and not _handed_on(op):
             yield Risk(
                 KIND,
                 op.id,
@@ -51,3 +52,16 @@ def assess(study: Study) -> Iterator[Risk]:
                 f"say {op.id} size: 10 MB, and refuse more with 413 before it is read",
                 system.at(*op.where),
             )
+
+
+def _handed_on(op: Op) -> bool:
+    """It hands on what an operation gives that it calls: whether that has pages is said there."""
+    given = op.spec.gives.type if op.spec.gives else None
+    return given is not None and any(
+        isinstance(edge.target, Op)
+        and edge.target.spec.gives is not None
+        and edge.target.spec.gives.type is not None
+        and edge.target.lists
+        and edge.target.spec.gives.type.entity == given.entity
+        for edge in op.edges
+    )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mainstay.architect.design.questions import belongs, end_user, listed, open_to_all
+from mainstay.architect.design.questions import (
+    belongs,
+    checks_secret,
+    end_user,
+    listed,
+    open_to_all,
+    waited_for,
+)
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.risks.personal_data import given_by
 from mainstay.architect.design.system import Entity, Op, System
@@ -74,7 +81,7 @@ def _too_open(system: System, op: Op) -> Risk | None:
     personal = given_by(system, op)
     changed = [write for write in op.writes if write.how != "creates"]
     opened = open_to_all(system, op)
-    if opened and (personal or changed):
+    if opened and (personal or changed) and not checks_secret(system, op):
         what = f"gives {listed(personal[:3])}" if personal else f"{changed[0].how} {changed[0].entity.name}"
         return _risk(
             system,
@@ -108,7 +115,7 @@ def _too_open(system: System, op: Op) -> Risk | None:
                 op,
                 f"any {actor.name} may reach any {owned[0].name} by {op.id}: nothing says own",
                 f"{op.id} × {owned[0].name} × every {actor.name}",
-                f"say by: {actor.name} own, and look rows up by owner and id together",
+                f"say by: {actor.name} own, and look rows up by owner and id together; or all, where all may",
                 Severity.HIGH,
             )
     return None
@@ -117,7 +124,7 @@ def _too_open(system: System, op: Op) -> Risk | None:
 def _touched(system: System, op: Op) -> list[Entity]:
     """Entities whose existing rows it gives or changes."""
     found = [write.entity for write in op.writes if write.how != "creates"]
-    made = {write.entity for write in op.writes if write.how == "creates"}
+    made = {write.entity for each in waited_for(op) for write in each.writes if write.how == "creates"}
     given = op.spec.gives.type if op.spec.gives else None
     if given is not None and given.entity and not given.field:
         entity = system.entity(given.entity, op.service, op.where)
