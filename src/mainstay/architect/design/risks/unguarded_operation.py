@@ -92,6 +92,8 @@ def _too_open(system: System, op: Op) -> Risk | None:
             "let only those call it who have signed in, and over their own",
             Severity.CRITICAL if changed else Severity.HIGH,
         )
+    if opened and not changed:
+        return None  # whoever signs in sees no more than everybody does
     touched = _touched(system, op)
     owned = [entity for entity in touched if belongs(system, entity)]
     tenancy = system.blueprint.tenancy
