@@ -210,9 +210,10 @@ class Database:
 def _with_driver(url: str | URL) -> URL:
     try:
         address = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: of a port, where several hosts are written libpq's way
         raise ValueError(
-            "the database URL cannot be read; write postgresql://user:password@host/name"
+            "the database URL cannot be read; write postgresql://user:password@host/name, and several hosts as"
+            " postgresql://user:password@/name?host=one:5432&host=two:5432&target_session_attrs=read-write"
         ) from None
     if address.drivername in ("postgresql", "postgres"):
         return address.set(drivername="postgresql+psycopg")
