@@ -68,7 +68,8 @@ TEXTS = {
     "content type": "application/pdf", "media type": "application/pdf", "type": "standard", "kind": "standard",
     "category": "lighting", "tag": "lighting", "tags": "lighting", "brand": "Brightwell", "company": "Brightwell",
     "tenant": "brightwell", "organisation": "Brightwell", "organization": "Brightwell", "team": "Warehouse",
-    "role": "member", "plan": "team", "query": "lamp", "q": "lamp", "search": "lamp", "cursor": "WyIyMDI2LTAzLTE0Il0",
+    "role": "member", "plan": "team", "query": "lamp", "q": "lamp", "search": "lamp", "next": "WyIyMDI2LTAzLTE0Il0",
+    "cursor": "WyIyMDI2LTAzLTE0Il0",
     "reference": "2026-000142", "version": "1.4.2", "device": "ios-7f3d9c51", "platform": "ios",
     "signature": "v1,9f86d081",
     "trace": "4bf92f3577b34da6a3ce929d0e0e4736", "level": "info", "service": "orders", "operation": "place_order",
@@ -131,7 +132,9 @@ class Examples:
             made: dict[str, Any] = {}
             for part in schema["allOf"]:
                 made |= self._of(part, name, within)
-            return made
+            return made | {
+                key: self._of(inner, key, within) for key, inner in schema.get("properties", {}).items()
+            }
         if "enum" in schema:
             return schema["enum"][0]
         kind = schema.get("type")

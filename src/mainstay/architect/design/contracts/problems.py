@@ -137,6 +137,22 @@ UNAVAILABLE = Problem(
     "Busy at the moment; try again.",
     wait=True,
 )
+STANDARD = (
+    UNAUTHENTICATED,
+    FORBIDDEN,
+    NOT_FOUND,
+    BAD_REQUEST,
+    KEY_MISSING,
+    WRONG_STATE,
+    EXISTS,
+    KEY_IN_USE,
+    CHANGED,
+    TOO_LARGE,
+    INVALID,
+    KEY_REUSED,
+    TOO_MANY,
+    UNAVAILABLE,
+)
 
 
 def status_of(name: str) -> int:
@@ -148,12 +164,10 @@ def status_of(name: str) -> int:
     return 404 if said.startswith(" no ") else 409
 
 
-def problem_named(name: str, operation: str) -> Problem:
-    """The problem of that name, which an operation answers with."""
+def problem_named(name: str) -> Problem:
+    """The problem of that name, which operations answer with."""
     title = sentence(name)
-    return Problem(
-        name, status_of(name), f"{title}: {sentence(operation).lower()} was not done.", f"{title}."
-    )
+    return Problem(name, status_of(name), f"{title}: nothing was done.", f"{title}.")
 
 
 def type_uri(system: str, problem: Problem) -> str:
@@ -163,7 +177,7 @@ def type_uri(system: str, problem: Problem) -> str:
 
 def schema_of(schemas: Schemas, problem: Problem) -> Schema:
     """A reference to the schema of one kind of problem."""
-    base = schemas.named("problem", "Problem", _base())
+    shared = schemas.named("problem", "Problem", base())
     held: dict[str, Any] = {
         "type": {"const": type_uri(schemas.system.name, problem)},
         "status": {"const": problem.status},
@@ -172,7 +186,8 @@ def schema_of(schemas: Schemas, problem: Problem) -> Schema:
         held["errors"] = _errors()
     made: Schema = {
         "description": problem.about,
-        "allOf": [base, {"type": "object", "required": ["status"], "properties": held}],
+        "allOf": [shared],
+        "properties": held,
     }
     wanted = problem.name if problem.name not in schemas.system.entities else f"{problem.name}Problem"
     return schemas.named(f"problem {problem.name}", wanted, made)
@@ -191,7 +206,8 @@ def example_of(system: str, problem: Problem) -> dict[str, Any]:
     return made
 
 
-def _base() -> Schema:
+def base() -> Schema:
+    """The schema that all problems share."""
     return {
         "type": "object",
         "description": "What went wrong (RFC 9457).",

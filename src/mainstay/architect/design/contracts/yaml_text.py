@@ -61,12 +61,13 @@ def _leaf(lead: str, value: Any, depth: int, lines: list[str]) -> None:
         return
     if len(value) + len(lead) > WIDTH or "\n" in value:
         indent = " " * (depth + 2)
-        parts = value.split("\n")
-        if len(parts) > 1 and all(_whole(part) or not part for part in parts) and parts[0] and parts[-1]:
-            lines.append(f"{lead} |-")
+        ends = value.endswith("\n")
+        parts = value.removesuffix("\n").split("\n")
+        if "\n" in value and all(_whole(part) or not part for part in parts) and parts[0] and parts[-1]:
+            lines.append(f"{lead} {'|' if ends else '|-'}")
             lines.extend(f"{indent}{part}" if part else "" for part in parts)
             return
-        if len(parts) == 1 and " " in value and _whole(value) and "  " not in value:
+        if "\n" not in value and " " in value and _whole(value) and "  " not in value:
             lines.append(f"{lead} >-")
             width = max(40, WIDTH - len(indent))
             folded = textwrap.wrap(value, width, break_long_words=False, break_on_hyphens=False)
