@@ -38,7 +38,7 @@ class Flows:
         if op in self._open:
             return Flow(0.0, 0.0, ())
         self._open.add(op)
-        flow = self._sum([self._own(op), *(self.over(edge) for edge in op.callers), *self._events(op)])
+        flow = self._sum([self.own(op), *(self.over(edge) for edge in op.callers), *self._events(op)])
         self._open.discard(op)
         self._known[op] = flow
         return flow
@@ -68,7 +68,8 @@ class Flows:
         """How often a dependency is called, by all."""
         return self._sum([self.over(edge) for edge in dep.edges])
 
-    def _own(self, op: Op) -> Flow:
+    def own(self, op: Op) -> Flow:
+        """How often those outside ask for an operation: what other operations ask is not in it."""
         system, load = self.system, op.spec.load
         where = (*op.where, "load")
         if load is None:
@@ -87,8 +88,16 @@ class Flows:
         flows: list[Flow] = []
         for name in op.spec.on:
             emitters = self.system.events[name].emitters
-            flows += [self.runs(emitter) for emitter in emitters if isinstance(emitter, Op)]
+            flows += [self.runs(node) if isinstance(node, Op) else self._told_by(node) for node in emitters]
         return flows
+
+    def _told_by(self, dep: Dep) -> Flow:
+        """Events of a dependency: it tells of what it was asked, so as often as its busiest caller asks."""
+        asked = [self.over(edge) for edge in dep.edges]
+        if not asked:
+            usual, factor = self.system.assumption("load", PER_SECOND), self.system.assumption("peak", "")
+            return Flow(usual.value, usual.value * factor.value, (usual, factor))
+        return max(asked, key=lambda flow: flow.peak)
 
     @staticmethod
     def _sum(flows: list[Flow]) -> Flow:
