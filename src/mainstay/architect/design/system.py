@@ -405,8 +405,14 @@ class System:
 
     @staticmethod
     def _makes(op: Op) -> bool:
-        """What gives an entity of its service makes it where it emits, or takes and is not called a reading."""
-        return bool(op.spec.emits) or (bool(op.spec.takes) and op.name.split("_")[0] not in READING)
+        """What gives an entity of its service makes it where it emits, or takes and is not called a reading.
+
+        A name such as ``customer_name``, which begins with what is given, is called a reading too.
+        """
+        given = op.spec.gives.type.entity if op.spec.gives and op.spec.gives.type else ""
+        begins = op.name.startswith(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", given).lower() + "_")
+        looks = op.name.split("_")[0] in READING or (bool(given) and begins)
+        return bool(op.spec.emits) or (bool(op.spec.takes) and not looks)
 
     def _check_types(self) -> None:
         """Every entity and field that a type names is there."""

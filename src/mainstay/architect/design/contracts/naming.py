@@ -5,9 +5,22 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from mainstay.architect.design.questions import changes_there
 from mainstay.architect.design.system import READING, Act, Dep, Op, System
 
 STREAMING = ("stream", "subscription")
+ACTING = (
+    "accept", "activate", "add", "amend", "apply", "approve", "archive", "ask", "assign", "authorise",
+    "authorize", "book", "buy", "cancel", "capture", "change", "charge", "close", "collect", "confirm",
+    "correct", "create", "delete", "disable", "do", "drop", "edit", "enable", "erase", "forget", "generate",
+    "grant", "hide", "import", "invite", "issue", "join", "leave", "lock", "log", "login", "logout", "make",
+    "mark", "merge", "modify", "move", "notify", "open", "patch", "pay", "place", "post", "process",
+    "publish", "put", "record", "redeliver", "refresh", "refund", "register", "reject", "release", "remove",
+    "rename", "renew", "replace", "reserve", "reset", "restore", "retry", "revoke", "rotate", "run", "save",
+    "send", "set", "ship", "sign", "start", "stop", "store", "submit", "subscribe", "sync", "take", "unlock",
+    "unsubscribe", "update", "upload", "verify", "void", "vote", "write",
+)  # fmt: skip
+"""First words of a name that promise a deed."""
 UNCOUNTED = ("data", "equipment", "feedback", "information", "media", "metadata", "news", "series", "staff")
 IRREGULAR = {"person": "people", "child": "children", "man": "men", "woman": "women", "leaf": "leaves"}
 
@@ -183,16 +196,40 @@ def scope(op: Op) -> str:
 
 
 def reads(op: Op) -> bool:
-    """It only looks: it writes and emits nothing, and is named as what looks is named, or calls nothing that might."""
+    """It only looks: it says of no change, is not called as what acts, and calls nothing that changes something."""
     if op.mutates or op.kind in ("upload", "bulk", "long"):
         return False
     if op.kind in (*STREAMING, "download") or op.spec.cache is not None:
         return True
-    if words(op.name)[0] in READING:
+    verb = words(op.name)[0]
+    if verb in READING:
         return True
-    if op.edges or op.spec.gives is None:
+    given = op.spec.gives.type if op.spec.gives is not None else None
+    if given is None or (verb in ACTING and not _is_noun(op.name, given.entity)):
         return False
-    return not op.spec.takes or (op.lists and in_query(op))
+    return in_query(op) and not _sets_off(op)
+
+
+def _is_noun(name: str, entity: str) -> bool:
+    """A name begins with what is given: ``place`` gives a ``Place``, ``books`` gives ``Book*``."""
+    own = snake(entity)
+    return bool(own) and f"{name}_".startswith((f"{own}_", f"{plural(own)}_"))
+
+
+def _sets_off(op: Op) -> bool:
+    """It calls, directly or not, what changes something."""
+    seen, stack = {op}, [op]
+    while stack:
+        for edge in stack.pop().edges:
+            target = edge.target
+            if isinstance(target, Act) or (isinstance(target, Dep) and changes_there(target)):
+                return True
+            if isinstance(target, Op) and target not in seen:
+                if target.mutates:
+                    return True
+                seen.add(target)
+                stack.append(target)
+    return False
 
 
 def in_query(op: Op) -> bool:

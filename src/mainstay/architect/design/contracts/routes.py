@@ -131,7 +131,7 @@ def _named(system: System, op: Op) -> Entity | None:
 def _resource(system: System, op: Op) -> Entity | None:
     """The entity that an operation is about: the one it writes, else gives, else is named after."""
     named = _named(system, op)
-    for how in ("creates", "deletes", "moves", "changes"):
+    for how in ("creates", "moves", "deletes", "changes"):
         written = [write.entity for write in op.writes if write.how == how]
         if written:
             own = [entity for entity in written if entity.service == op.service]
@@ -192,10 +192,10 @@ def _left(op: Op, entity: Entity) -> tuple[list[str], list[str]]:
     return [w for w in rest if w not in taken], []
 
 
-def _nouns(entity: Entity) -> tuple[list[str], list[str]]:
-    """The words of an entity's name, of one and of many."""
+def _nouns(entity: Entity) -> tuple[list[str], ...]:
+    """The words of an entity's name, of one and of many; the last one alone means it too (`revoke_key` of ApiKey)."""
     own = words(entity.name)
-    return own, [*own[:-1], plural(own[-1])]
+    return own, [*own[:-1], plural(own[-1])], own[-1:], [plural(own[-1])]
 
 
 def _verb(op: Op, entity: Entity) -> list[str]:
@@ -217,7 +217,7 @@ def _derived(system: System, op: Op, entity: Entity | None) -> tuple[str, str]:
     if parent is not None and parent.key:
         root = f"/{plural(dashed(parent.name))}/{{{parent.key}}}{root}"
     how = next(
-        (how for how in ("creates", "deletes", "moves", "changes") for w in op.writes if w.how == how), ""
+        (how for how in ("creates", "moves", "deletes", "changes") for w in op.writes if w.how == how), ""
     )
     several = any(
         type.many in ("*", "+") or (type.entity and not type.field) for type in op.spec.takes.values()
@@ -268,8 +268,8 @@ def _looking(
 def _without_resource(op: Op, looks: bool) -> tuple[str, str]:
     """``GET /home`` of get_home, ``POST /login`` of login."""
     verb, *rest = words(_bare(op))
-    rest = [word for word in rest if word not in FILLING]
-    name = "-".join(rest) if looks and verb in READING and rest else "-".join([verb, *rest])
+    said = [word for word in rest if word not in FILLING]
+    name = "-".join(said) if looks and verb in READING and said else dashed(_bare(op))
     if not looks or not in_query(op):
         return "POST", f"/{name}"
     keys = [name for name, type in op.spec.takes.items() if type.field and not type.many]
