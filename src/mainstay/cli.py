@@ -25,6 +25,12 @@ def _architect() -> typer.Typer:
     return app
 
 
+def _design() -> typer.Typer:
+    from mainstay.architect.design_verbs import app
+
+    return app
+
+
 def _operations() -> typer.Typer:
     from mainstay.operations.verbs import app
 
@@ -33,9 +39,12 @@ def _operations() -> typer.Typer:
 
 WINGS: Mapping[str, tuple[Callable[[], typer.Typer], Sequence[str]]] = {
     "architect": (_architect, ("demo", "review", "diagnose", "replay", "explain", "catalog")),
+    "design": (_design, ("design",)),
     "cli": (_operations, ("db", "worker", "messages", "schedules", "sagas", "subscriptions")),
 }
-"""By the extra that each needs: where its verbs are, and their names."""
+"""By what is imported for them: where the verbs are, and their names. `design` is apart so that it answers at once."""
+EXTRAS: Mapping[str, str] = {"architect": "architect", "design": "architect", "cli": "cli"}
+"""The extra that each needs."""
 
 
 def compose(verb: str | None) -> typer.Typer:
@@ -67,7 +76,7 @@ def compose(verb: str | None) -> typer.Typer:
                 raise
             if chosen == [wing]:
                 raise MainstayError(
-                    f"{verb} needs the package {missing.name!r}; install Mainstay with its {wing!r} extra."
+                    f"{verb} needs the package {missing.name!r}; install Mainstay with its {EXTRAS[wing]!r} extra."
                 ) from None
     return app
 
@@ -78,6 +87,16 @@ def _main(
     if version:
         typer.echo(f"mainstay {__version__}")
         raise typer.Exit
+
+
+def _command(error: typer.TyperException) -> str:
+    """The command that was wrongly called, as people write it."""
+    names: list[str] = []
+    context = getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(["mainstay", *names])
 
 
 def run() -> None:
@@ -103,7 +122,7 @@ def run() -> None:
         code = complain("interrupted.")
     except typer.TyperException as error:
         message = str(error.format_message()).rstrip(".")  # empty where help was asked for by giving nothing
-        code = complain(f"{message}; see: mainstay --help") if message else 2
+        code = complain(f"{message}; see: {_command(error)} --help") if message else 2
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

@@ -122,7 +122,11 @@ def test_the_front_door_knows_the_verbs_of_each_wing() -> None:
 @pytest.mark.parametrize("wing", list(WINGS))
 def test_a_verb_imports_its_own_wing_only(wing: str) -> None:
     """So that a worker is not as heavy as a laboratory, and a review starts at once."""
-    verb, other = {"architect": ("review", "operations"), "cli": ("worker", "architect")}[wing]
+    verb, other = {
+        "architect": ("review", "operations"),
+        "design": ("design", "operations"),
+        "cli": ("worker", "architect"),
+    }[wing]
     code = (
         f"import sys; sys.argv = ['mainstay', '{verb}', '--help']\nfrom mainstay.cli import run\n"
         f"try: run()\nexcept SystemExit: pass\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from mainstay.architect.findings import (
+    Assumption,
     Check,
     Event,
     Finding,
@@ -16,6 +17,7 @@ from mainstay.architect.findings import (
     Severity,
     Step,
     Suppressed,
+    Table,
     Verdict,
     Witness,
 )
@@ -95,18 +97,32 @@ FINDING = st.builds(
     witness=st.one_of(st.none(), WITNESS),
     witness_file=TEXT,
     subject=TEXT,
+    formula=TEXT,
     fingerprint=st.just("0123456789abcdef"),
 )
 REPORT = st.builds(
     Report,
-    engine=TEXT,
+    engine=st.one_of(st.just("design"), TEXT),
     findings=st.lists(FINDING, max_size=FEW),
     checks=st.lists(
         st.builds(Check, TEXT, TEXT, st.sampled_from(["cleared", "undecided"]), TEXT), max_size=2
     ),
     problems=st.lists(st.builds(Problem, TEXT, TEXT, NUMBER), max_size=2),
     suppressed=st.lists(
-        st.builds(Suppressed, FINDING, TEXT, st.sampled_from(["comment", "baseline"])), max_size=2
+        st.builds(Suppressed, FINDING, TEXT, st.sampled_from(["comment", "baseline", "waiver"])), max_size=2
     ),
     statistics=st.dictionaries(TEXT, st.floats(0, 1e9), max_size=FEW),
+    assumptions=st.lists(st.builds(Assumption, TEXT, TEXT, st.floats(0, 1e9), NUMBER), max_size=2),
+    tables=st.lists(
+        st.builds(
+            Table,
+            TEXT,
+            TEXT,
+            st.just(("one", "two")),
+            st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+            TEXT,
+        ),
+        max_size=2,
+    ),
+    notes=st.lists(st.builds(Problem, TEXT, TEXT, NUMBER), max_size=2),
 )

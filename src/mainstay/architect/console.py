@@ -1,4 +1,7 @@
-"""Where the front door meets the terminal: progress, one-line complaints, and where a report goes."""
+"""Where the front door meets the terminal: progress, one-line complaints, and where a report goes.
+
+Rich is imported by the functions that print with it: a report needs none of it where its format does not.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.markdown import Markdown
-from rich.markup import escape
-from rich.padding import Padding
-from rich.syntax import Syntax
-from rich.table import Table
 
 from mainstay.architect import catalog
 from mainstay.architect.errors import MainstayError
@@ -44,6 +39,8 @@ def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 
     On a terminal the line is rewritten in place; elsewhere a line is written at most every two seconds.
     """
+    from rich.console import Console
+
     console = Console(stderr=True)
     started = last = time.monotonic()
     status = console.status("")
@@ -96,9 +93,9 @@ class Delivery:
     output: Path | None
 
     def __post_init__(self) -> None:
-        from mainstay.architect.report import formats
+        from mainstay.architect.report import names
 
-        known = formats()
+        known = names()
         if self.format not in known:
             raise MainstayError(
                 f"there is no report format {self.format!r}{nearest(self.format, known)}; "
@@ -134,11 +131,12 @@ class Delivery:
 
 def manual_page(name: str) -> ManualPage | None:
     """What a report shows of an edge: its page with the two services, sharp and safe. None where it is not known."""
-    edge = catalog.edges().get(name)
-    if edge is None:
-        return None
     from mainstay.architect.report import ManualPage
 
+    edge = catalog.edges().get(name)
+    if edge is None:
+        risk = catalog.risks().get(name)
+        return ManualPage(risk.title, risk.text) if risk is not None else None
     return ManualPage(
         title=edge.page.title,
         text=edge.page.text,
@@ -151,6 +149,10 @@ def manual_page(name: str) -> ManualPage | None:
 
 def print_page(page: catalog.Page) -> None:
     """Print a page of the manual; an edge's page ends with the service that has it and the one that has not."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.syntax import Syntax
+
     console = Console()
     console.print(f"[bold]{page.name}[/] [dim]{page.kind}[/]\n{page.title}\n", highlight=False)
     console.print(Markdown(page.text))
@@ -167,6 +169,9 @@ def print_catalog(
     edges: Mapping[str, catalog.Edge], risks: Mapping[str, catalog.Page], patterns: Mapping[str, catalog.Page]
 ) -> None:
     """Print every name with the sentence that says what it is."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     for title, rows in (
         ("sharp edges", [(edge.name, f"{edge.severity}", edge.page.title) for edge in edges.values()]),
@@ -189,6 +194,12 @@ def print_catalog(
 
 def print_demo(demo: Demo, output: Path) -> None:
     """Print what the demo came to: for each edge, what review and diagnose said of both editions."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.padding import Padding
+    from rich.table import Table
+
     console = Console()
     table = Table(title="the shop, taken apart", title_justify="left", title_style="bold", box=SIMPLE)
     table.add_column("sharp edge", no_wrap=True)

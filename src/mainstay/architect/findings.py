@@ -240,6 +240,33 @@ class Suppressed:
     """``comment`` (in the source), ``baseline``, or ``waiver`` (in the blueprint)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """What was taken where a blueprint says nothing, and went into a risk; design only."""
+
+    name: str
+    """As a blueprint names it: ``assume.hold``."""
+    value: str
+    """As people write it: ``15ms``."""
+    number: float
+    """The same in base units: seconds, calls a second, a fraction, a count."""
+    findings: int
+    """How many risks rest on it, waived ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A result that was asked for beside the findings: what a change moves, how files were checked; design only."""
+
+    name: str
+    """``what-if``, ``sensitivity``, ``files``, ``simulation``."""
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    """One sentence below it."""
+
+
 @dataclass(slots=True)
 class Report:
     """All that one run of an engine has to say."""
@@ -252,6 +279,10 @@ class Report:
     suppressed: list[Suppressed] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
     """Figures of the run by plain name, such as ``files``, ``lines``, ``schedules``, ``seconds``."""
+    assumptions: list[Assumption] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    """Said beside the findings, such as a waiver that matches nothing; they leave the exit code as it is."""
 
     def keep(self, least: Verdict) -> None:
         """Drop the findings that are less sure than `least`."""

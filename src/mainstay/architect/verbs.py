@@ -14,43 +14,26 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from mainstay.architect import catalog, console
-from mainstay.architect.baseline import apply_baseline, baseline_text, read_baseline
-from mainstay.architect.findings import Report, Verdict
+from mainstay.architect.findings import Verdict
+from mainstay.architect.options import (
+    Baseline,
+    Format,
+    Ignore,
+    Output,
+    Quiet,
+    Select,
+    WriteBaseline,
+    finish,
+    known_findings,
+    split,
+)
 from mainstay.architect.settings import Settings, find_root, leave_out, load_settings
-from mainstay.architect.suppression import apply_suppressions
-from mainstay.errors import MainstayError, complain
+from mainstay.errors import MainstayError
 
 T = TypeVar("T")
 
 app = typer.Typer()
 
-Format = Annotated[
-    str, typer.Option("--format", "-f", help="text, json, sarif, github or html.", metavar="FORMAT")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="Write to FILE instead of stdout.", metavar="FILE", show_default=False
-    ),
-]
-Select = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select", help="Look only for these edges (repeat, or separate by commas).", metavar="EDGE"
-    ),
-]
-Ignore = Annotated[
-    list[str] | None, typer.Option("--ignore", help="Do not look for these edges.", metavar="EDGE")
-]
-Baseline = Annotated[
-    Path | None,
-    typer.Option("--baseline", help="Show only what this baseline does not know.", metavar="FILE"),
-]
-WriteBaseline = Annotated[
-    Path | None,
-    typer.Option("--write-baseline", help="Write all findings to a baseline, and exit 0.", metavar="FILE"),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Findings only: no progress, no cleared checks.")]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -97,7 +80,7 @@ def review(
     edges = _edges(settings, select, ignore)
     least = _verdict(min_verdict, settings)
     delivery = console.Delivery(format, output)
-    known = _baseline(settings, baseline)
+    known = known_findings(settings, baseline)
     with console.progress(quiet) as progress:
         report = run_review(
             paths,
@@ -110,7 +93,7 @@ def review(
         )
     leave_out(report, settings.exclude)
     report.keep(least)
-    _finish(report, settings.root, delivery, known, write_baseline, quiet)
+    finish(report, settings.root, delivery, known, write_baseline, quiet)
 
 
 @app.command(
@@ -148,7 +131,7 @@ def diagnose(
     settings = load_settings(find_root([scenario]))
     edges = _edges(settings, select, ignore)
     delivery = console.Delivery(format, output)
-    known = _baseline(settings, baseline)
+    known = known_findings(settings, baseline)
     with console.progress(quiet) as progress:
         report = _run(
             run_diagnose(
@@ -162,7 +145,7 @@ def diagnose(
                 root=settings.root,
             )
         )
-    _finish(report, settings.root, delivery, known, write_baseline, quiet)
+    finish(report, settings.root, delivery, known, write_baseline, quiet)
 
 
 @app.command(
@@ -237,12 +220,8 @@ def demo(
 # ------------------------------------------------------------------------------------------- shared
 
 
-def _split(values: list[str] | None) -> list[str]:
-    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
-
-
 def _edges(settings: Settings, chosen: list[str] | None, ignored: list[str] | None) -> list[catalog.Edge]:
-    return catalog.select(_split(chosen) or list(settings.select), _split(ignored) or list(settings.ignore))
+    return catalog.select(split(chosen) or list(settings.select), split(ignored) or list(settings.ignore))
 
 
 def _verdict(given: str | None, settings: Settings) -> Verdict:
@@ -251,38 +230,6 @@ def _verdict(given: str | None, settings: Settings) -> Verdict:
     if given not in ("likely", "possible"):
         raise MainstayError(f"--min-verdict must be 'likely' or 'possible', not {given!r}.")
     return Verdict(given)
-
-
-def _baseline(settings: Settings, given: Path | None) -> Any:
-    file = given or (settings.root / settings.baseline if settings.baseline else None)
-    return read_baseline(file) if file is not None else None
-
-
-def _finish(
-    report: Report,
-    root: Path,
-    delivery: console.Delivery,
-    known: Any,
-    write_baseline: Path | None,
-    quiet: bool,
-) -> None:
-    """What review and diagnose end with: suppressions, baseline, report, exit code."""
-    apply_suppressions(report, root)
-    if known is not None:
-        apply_baseline(report, known)
-    report.sort()
-    if write_baseline is not None:
-        console.write_file(write_baseline, baseline_text(report))
-    delivery.write(report, root, quiet=quiet)
-    undecided = sum(check.verdict == "undecided" for check in report.checks)
-    if report.problems:
-        raise typer.Exit(2)
-    if report.findings and write_baseline is None:
-        raise typer.Exit(1)
-    if undecided:
-        complain(f"{undecided} check{'s are' if undecided > 1 else ' is'} undecided, which is not a pass.")
-        raise typer.Exit(2)
-    raise typer.Exit(0)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
+from mainstay.architect.design.blueprint import Waiver
 from mainstay.architect.design.figures import Figure
 from mainstay.architect.design.reading import Source, read_source
-from mainstay.architect.design.risks import Risk, Study, assess
+from mainstay.architect.design.risks import Risk, Study, assess, kinds
 from mainstay.architect.design.system import System
-from mainstay.architect.findings import Report, Suppressed
+from mainstay.architect.findings import Assumption, Problem, Report, Suppressed
+from mainstay.architect.nearest import nearest
 
 
 @dataclass(slots=True)
@@ -27,30 +31,24 @@ class Result:
     """What was assumed and went into a number, by key."""
 
 
-def study_file(path: Path, today: date | None = None) -> Result:
-    """Read a blueprint and assess it.
+def study_file(path: Path, today: date | None = None, chosen: Sequence[str] = ()) -> Result:
+    """Read a blueprint and assess it; `chosen` names kinds of risks, all where it is empty.
 
     Raises:
         MainstayError: it cannot be read; the sentence has file, line and column.
     """
-    return study_source(read_source(path), today)
+    return study_source(read_source(path), today, chosen)
 
 
-def study_source(source: Source, today: date | None = None) -> Result:
+def study_source(source: Source, today: date | None = None, chosen: Sequence[str] = ()) -> Result:
     """Assess a blueprint that has been read, or was changed since."""
     started = time.perf_counter()
     study = Study(System(source))
     if today is not None:
         study.today = today
-    risks = sorted(assess(study), key=lambda risk: risk.id)
-    waived = {waiver.risk: waiver for waiver in study.system.blueprint.waivers if waiver.until >= study.today}
+    risks = sorted(assess(study, chosen), key=lambda risk: risk.id)
     report = Report("design")
-    for risk in risks:
-        if (waiver := waived.get(risk.id)) is None:
-            report.findings.append(risk.finding())
-        else:
-            reason = f"{waiver.reason} ({waiver.owner}, until {waiver.until})"
-            report.suppressed.append(Suppressed(risk.finding(), reason, by="waiver"))
+    _answer(study, risks, chosen, report)
     report.sort()
     system = study.system
     report.statistics = {
@@ -58,5 +56,38 @@ def study_source(source: Source, today: date | None = None) -> Result:
         "operations": len(system.ops),
         "seconds": round(time.perf_counter() - started, 4),
     }
-    assumptions = {f.key: f for risk in risks for f in risk.inputs if f.assumed}
-    return Result(study, risks, report, [assumptions[key] for key in sorted(assumptions)])
+    assumed = {figure.key: figure for risk in risks for figure in risk.inputs if figure.assumed}
+    rest = Counter(key for risk in risks for key in {figure.key for figure in risk.inputs if figure.assumed})
+    report.assumptions = [
+        Assumption(key, str(assumed[key]), assumed[key].value, count)
+        for key, count in sorted(rest.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    return Result(study, risks, report, [assumed[key] for key in sorted(assumed)])
+
+
+def _answer(study: Study, risks: list[Risk], chosen: Sequence[str], report: Report) -> None:
+    """Parts what somebody answers for from what is open, and says which waivers are over or meet nothing."""
+    waivers: dict[str, Waiver] = {}
+    for waiver in study.system.blueprint.waivers:
+        if waiver.risk not in waivers or waivers[waiver.risk].until < waiver.until:
+            waivers[waiver.risk] = waiver
+    for risk in risks:
+        answer = waivers.get(risk.id)
+        if answer is None:
+            report.findings.append(risk.finding())
+        elif answer.until < study.today:
+            over = f"{risk.message} (waived by {answer.owner} until {answer.until}, which is over)"
+            report.findings.append(replace(risk, message=over).finding())
+        else:
+            reason = f"{answer.reason} ({answer.owner}, until {answer.until})"
+            report.suppressed.append(Suppressed(risk.finding(), reason, by="waiver"))
+    ids = {risk.id for risk in risks}
+    for at, waiver in enumerate(study.system.blueprint.waivers):
+        kind = waiver.risk.partition(":")[0]
+        if waiver.risk in ids or (chosen and kind in kinds() and kind not in chosen):
+            continue
+        place = study.system.at("waivers", at, "risk")
+        hint = nearest(waiver.risk, ids) or "; remove it"
+        report.notes.append(
+            Problem(place.file, f"no risk is called {waiver.risk!r}, which is waived here{hint}", place.line)
+        )

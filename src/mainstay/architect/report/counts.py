@@ -35,11 +35,15 @@ def headline(report: Report) -> str:
 
 def facts(report: Report) -> list[str]:
     """What else the run has to say of itself: verdicts, checks, what was left out, how much, how long."""
-    said = [f"{count} {name}" for name, count in by_verdict(report).items() if count]
+    computed = report.engine == "design"  # from figures: how sure it is goes without saying
+    said = [] if computed else [f"{count} {name}" for name, count in by_verdict(report).items() if count]
     checks = Counter(check.verdict for check in report.checks)
     said += [f"{count} {line(verdict)}" for verdict, count in sorted(checks.items())]
-    if report.suppressed:
-        said.append(f"{len(report.suppressed)} suppressed")
+    waived = sum(item.by == "waiver" for item in report.suppressed)
+    if waived:
+        said.append(f"{waived} waived")
+    if len(report.suppressed) > waived:
+        said.append(f"{len(report.suppressed) - waived} suppressed")
     if report.problems:
         said.append(counted(len(report.problems), "problem"))
     for name, figure in report.statistics.items():
@@ -47,5 +51,6 @@ def facts(report: Report) -> list[str]:
             plain = line(name.replace("_", " "))
             said.append(counted(figure, plain.removesuffix("s"), plain))
     if "seconds" in report.statistics:
-        said.append(f"{report.statistics['seconds']:.1f} s")
+        seconds = report.statistics["seconds"]
+        said.append(f"{seconds * 1000:.0f} ms" if computed and seconds < 1 else f"{seconds:.1f} s")
     return said

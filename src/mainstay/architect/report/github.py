@@ -22,6 +22,7 @@ def render(report: Report, context: Context) -> str:
     lines = [_finding(finding) for finding in report.findings]
     lines += [_problem(problem) for problem in report.problems]
     if not context.quiet:
+        lines += [_problem(note, "notice", "note") for note in report.notes]
         lines.append(visible(" · ".join([headline(report), *facts(report)])))
     return "".join(f"{line}\n" for line in lines)
 
@@ -35,8 +36,12 @@ def _finding(finding: Finding) -> str:
             properties["endLine"] = place.end_line
         elif place.end_column > place.column:
             properties |= {"endLine": place.line, "endColumn": place.end_column}
-    properties["title"] = f"{finding.edge} ({finding.severity.value}, {finding.verdict.value})"
+    # What is computed from a blueprint has its number; how sure it is goes without saying.
+    sure = "" if finding.formula else f", {finding.verdict.value}"
+    properties["title"] = f"{finding.edge} ({finding.severity.value}{sure})"
     said = [finding.message]
+    if finding.formula:
+        said.append(f"Formula: {finding.formula}")
     said += [f"{number}. {step.location}  {step.text}" for number, step in enumerate(finding.path, 1)]
     if finding.witness is not None:
         said += finding.witness.argument
@@ -47,11 +52,11 @@ def _finding(finding: Finding) -> str:
     return _command(COMMANDS[finding.severity], properties, "\n".join(said))
 
 
-def _problem(problem: Problem) -> str:
+def _problem(problem: Problem, command: str = "warning", title: str = "not read") -> str:
     properties: dict[str, str | int] = {"file": problem.file}
     if problem.line:
         properties["line"] = problem.line
-    return _command("warning", {**properties, "title": "not read"}, problem.message)
+    return _command(command, {**properties, "title": title}, problem.message)
 
 
 def _command(name: str, properties: dict[str, str | int], message: str) -> str:

@@ -57,12 +57,19 @@ def render(report: Report, context: Context) -> str:
         "invocations": [
             {
                 "executionSuccessful": True,
-                "toolExecutionNotifications": [_notification(problem) for problem in report.problems],
+                "toolExecutionNotifications": [
+                    *(_notification(problem) for problem in report.problems),
+                    *(_notification(note, "note") for note in report.notes),
+                ],
             }
         ],
         "results": results,
         "properties": {
             "statistics": report.statistics,
+            "assumptions": [
+                {"name": item.name, "value": item.value, "number": item.number, "findings": item.findings}
+                for item in report.assumptions
+            ],
             "checks": [
                 {"edge": item.edge, "subject": item.subject, "verdict": item.verdict, "bound": item.bound}
                 for item in report.checks
@@ -108,6 +115,7 @@ def _result(finding: Finding, rules: list[str]) -> Json:
             "verdict": finding.verdict.value,
             "precision": PRECISION[finding.verdict],
             "subject": finding.subject,
+            "formula": finding.formula,
             "remedy": finding.remedy,
             "patterns": list(finding.patterns),
             "witnessFile": finding.witness_file,
@@ -132,6 +140,8 @@ def _message(finding: Finding) -> str:
     said = [finding.message.rstrip(".") + "."]
     if finding.witness is not None:
         said += finding.witness.argument
+    if finding.formula:
+        said.append(f"Computed: {finding.formula}.")
     if finding.remedy:
         said.append(finding.remedy)
     return " ".join(said)
@@ -177,6 +187,6 @@ def _uri(file: str) -> str:
     return quote(raw, safe="/-._~")
 
 
-def _notification(problem: Problem) -> Json:
+def _notification(problem: Problem, level: str = "warning") -> Json:
     place = Location(problem.file, problem.line)
-    return {"level": "warning", "message": {"text": problem.message}, "locations": [_location(place)]}
+    return {"level": level, "message": {"text": problem.message}, "locations": [_location(place)]}

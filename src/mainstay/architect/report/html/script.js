@@ -18,9 +18,10 @@
   const cards = all(".finding");
   if (form) {
     const search = document.getElementById("search");
+    const keys = ["severity", "verdict", "edge"].filter((key) => form.querySelector(`input[name="${key}"]`));
     const apply = () => {
       const chosen = {};
-      for (const key of ["severity", "verdict", "edge"]) {
+      for (const key of keys) {
         chosen[key] = new Set(all(`input[name="${key}"]:checked`, form).map((box) => box.value));
       }
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
