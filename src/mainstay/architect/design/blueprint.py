@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mainstay.architect.design.phrases import By, Cache, Call, Change, Deprecated, Move, Retry
+from mainstay.architect.design.phrases import By, Cache, Call, Change, Deprecated, Move, Retry, day
 from mainstay.architect.design.shapes import NAME, WORD, Result, Type
 from mainstay.architect.design.units import Duration, Fraction, Load, Rate, Size
 
@@ -27,7 +27,13 @@ from mainstay.architect.design.units import Duration, Fraction, Load, Rate, Size
 class Part(BaseModel):
     """What all parts of a blueprint share: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=False,
+        defer_build=True,  # built once, within Blueprint: a verb is to start at once
+        allow_inf_nan=False,
+    )
 
 
 def _called(pattern: str, what: str) -> Callable[[str], str]:
@@ -36,6 +42,7 @@ def _called(pattern: str, what: str) -> Callable[[str], str]:
             raise ValueError(f"{name!r} is not {what}")
         return name
 
+    check.pattern = pattern  # type: ignore[attr-defined]  # for the JSON Schema
     return check
 
 
@@ -63,6 +70,18 @@ def _empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _none(value: Any) -> Any:
+    return () if value is None else value
+
+
+def _day(value: Any) -> Any:
+    return day(value) if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, str | int | float) else value
+
+
 def _path(text: str) -> str:
     """Method and path. Raises ValueError in one sentence."""
     what = "a method and a path, such as POST /orders/{id}/cancel"
@@ -82,9 +101,7 @@ Word = Annotated[
 """Names of services, operations, fields, actors and dependencies."""
 Name = Annotated[str, AfterValidator(_called(NAME, "a name that begins with a capital, such as OrderPlaced"))]
 """Names of entities and events."""
-Text = Annotated[
-    str, BeforeValidator(lambda value: str(value) if isinstance(value, str | int | float) else value)
-]
+Text = Annotated[str, BeforeValidator(_text)]
 Path = Annotated[Text, AfterValidator(_path)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_several)]
 WordList = Annotated[tuple[Word, ...], BeforeValidator(_several)]
@@ -207,7 +224,7 @@ class Service(Part):
     """A part of the system that is built and deployed as one."""
 
     about: Text = ""
-    owns: dict[Name, Fields] = {}
+    owns: Annotated[dict[Name, Fields], BeforeValidator(_empty)] = {}
     """Entities and their fields."""
     does: Annotated[dict[Word, Annotated[Operation, BeforeValidator(_empty)]], BeforeValidator(_empty)] = {}
     speaks: Annotated[
@@ -253,7 +270,7 @@ class Waiver(Part):
     """Its id, as printed: ``availability:orders.place_order``."""
     reason: Annotated[Text, Field(min_length=1)]
     owner: Annotated[Text, Field(min_length=1)]
-    until: date
+    until: Annotated[date, BeforeValidator(_day)]
     """The last day on which it holds."""
 
 
@@ -265,6 +282,8 @@ class Assume(Part):
     dependency_availability: Fraction = Fraction(0.999)
     part_availability: Fraction = Fraction(0.9995)
     """Of a broker, cache or gateway."""
+    outage: Duration = Duration(600.0)
+    """How long one outage lasts, on average: what a cache has to bridge."""
     dependency_p99: Duration = Duration(0.3)
     work: Duration = Duration(0.02)
     """An operation's own computing, the 99th percentile."""
@@ -303,14 +322,18 @@ class Blueprint(Part):
     include: Annotated[tuple[Text, ...], BeforeValidator(_one)] = ()
     """Further files, beside this one, that are read as part of it."""
     needs: Annotated[Needs, BeforeValidator(_empty)] = Needs()
-    actors: dict[Word, Annotated[Actor, BeforeValidator(_empty)]] = {}
-    depends: dict[Word, Annotated[Dependency, BeforeValidator(_empty)]] = {}
-    parts: dict[Word, Annotated[Infrastructure, BeforeValidator(_mapping("kind"))]] = {}
+    actors: Annotated[dict[Word, Annotated[Actor, BeforeValidator(_empty)]], BeforeValidator(_empty)] = {}
+    depends: Annotated[
+        dict[Word, Annotated[Dependency, BeforeValidator(_empty)]], BeforeValidator(_empty)
+    ] = {}
+    parts: Annotated[
+        dict[Word, Annotated[Infrastructure, BeforeValidator(_mapping("kind"))]], BeforeValidator(_empty)
+    ] = {}
     tenancy: Annotated[Tenancy, BeforeValidator(_mapping("isolation"))] | None = None
-    events: dict[Name, Fields] = {}
+    events: Annotated[dict[Name, Fields], BeforeValidator(_empty)] = {}
     """What events carry, where it is not to follow from what was written."""
-    types: dict[Name, Fields] = {}
+    types: Annotated[dict[Name, Fields], BeforeValidator(_empty)] = {}
     """Types that no service owns: values handed from one to another."""
-    services: dict[Word, Annotated[Service, BeforeValidator(_empty)]] = {}
+    services: Annotated[dict[Word, Annotated[Service, BeforeValidator(_empty)]], BeforeValidator(_empty)] = {}
     assume: Annotated[Assume, BeforeValidator(_empty)] = Assume()
-    waivers: tuple[Waiver, ...] = ()
+    waivers: Annotated[tuple[Waiver, ...], BeforeValidator(_none)] = ()

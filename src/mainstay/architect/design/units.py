@@ -66,7 +66,18 @@ class Written:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": ["string", "number"], "pattern": cls.pattern, "description": cls.what}
+        try:
+            cls.parse("2")
+            kinds: str | list[str] = ["string", "number"]
+        except ValueError:
+            kinds = "string"
+        return {"type": kinds, "pattern": _roomy(cls.pattern), "description": cls.what}
+
+
+def _roomy(pattern: str) -> str:
+    """The pattern with any white space for a space, as `Written` takes it."""
+    inner = pattern[1:-1].replace(" ?", r"\s*").replace(" ", r"\s+").replace(".*", r"[\s\S]*")
+    return rf"^\s*{inner}\s*$"
 
 
 def _kind(value: Any) -> str:
