@@ -120,24 +120,21 @@ def event_state(system: System, name: str) -> dict[str, str]:
 
 
 def event_key(system: System, name: str) -> str:
-    """The field of an event's payload whose value keeps its order: events of one row stay in order."""
+    """The field of an event's payload whose value keeps its order: events of one row stay in order.
+
+    That is the key of the entity that the event is about; where it is not told, the first other key that is.
+    """
     fields, _ = event_fields(system, name)
-    event = system.events[name]
-    entity = event_entity(system, event)
-    if entity is None:
-        return next((name for name, type in fields.items() if type.field or type.name == "uuid"), "")
-    own = snake(entity.name)
-    wanted = [
-        name for name, type in fields.items() if type.entity == entity.name and type.field == entity.key
-    ]
-    return next(
-        (
-            name
-            for name in (*wanted, own, f"{own}_id", entity.key)
-            if name in fields and not fields[name].many
-        ),
-        "",
-    )
+    entity = event_entity(system, system.events[name])
+    first = [name for name, type in fields.items() if type.field or type.name == "uuid"]
+    own: list[str] = []
+    if entity is not None:
+        short = snake(entity.name)
+        own = [
+            name for name, type in fields.items() if type.entity == entity.name and type.field == entity.key
+        ]
+        own += [short, f"{short}_id", entity.key]
+    return next((name for name in (*own, *first) if name in fields and not fields[name].many), "")
 
 
 def event_about(system: System, name: str) -> str:

@@ -98,6 +98,16 @@ def routes(system: System, service: str) -> list[Route]:
     return [made[op] for op in offered]
 
 
+def route_of(system: System, op: Op) -> Route:
+    """The route that an operation has by itself, for what is offered over something else than HTTP: a WebSocket."""
+    if op.spec.http:
+        method, _, path = op.spec.http.partition(" ")
+    else:
+        method, path = _derived(system, op, _resource(system, op))
+        path = f"/{op.spec.version}{path}" if op.spec.version else path
+    return _route(system, op, method, path, _resource(system, op))
+
+
 def _same(method: str, path: str) -> tuple[str, str]:
     """Paths that differ in the names of variables only are the same path (OpenAPI, Paths Object)."""
     return method, re.sub(r"\{[^}]*\}", "{}", path)
