@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from mainstay.architect.design.figures import PER_SECOND, Figure, show
+from mainstay.architect.design.figures import PER_SECOND, SHARE, Figure, show
 from mainstay.architect.design.risks import Kind, Risk, Study
-from mainstay.architect.design.system import Edge, Op
+from mainstay.architect.design.system import Dep, Edge, Op
+from mainstay.architect.design.trees import retry_of, tries
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
     name="retry-amplification",
     title="Retries along a chain of calls overrun a dependency's limit",
     severity=Severity.HIGH,
-    formula="sum over callers of peak × attempts(first call) × … × attempts(last call) > limit",
+    formula="sum over ways to it of peak × attempts(first call) × … × attempts(last call) > limit; "
+    "attempts = 1 + repetitions, or 1 + budget; above a call with a fallback nothing is repeated",
     why="While the dependency answers, nobody repeats. As it slows down, every caller repeats at once, and attempts "
     "multiply at each level of the chain: it is asked most when it can do least, and stays down.",
     wrong_when="Too high where a breaker or a retry budget cuts repetitions off that the blueprint does not mention, "
-    "or where only some failures are repeated. Too low where clients repeat on their own.",
+    "or where only some failures are repeated; it is a bound: of several calls in one run (xN) the first that "
+    "fails ends "
+    "it. Too low where clients repeat on their own, and where a cache above it empties while it is down.",
     remedy="Repeat at one level only, with a budget; queue what need not be answered at once.",
     patterns=("job",),
     sources=("Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures",),
@@ -31,17 +36,18 @@ def assess(study: Study) -> Iterator[Risk]:
         limit = system.stated((*dep.where, "limit"), dep.spec.limit, PER_SECOND)
         if limit is None or not dep.edges:
             continue
-        plain = worst = 0.0
+        attempts = Attempts(study)
         terms: list[str] = []
         inputs: dict[str, Figure] = {}
         for edge in dep.edges:
             flow = flows.over(edge)
-            attempts = amplification(study, edge, inputs)
-            plain += flow.peak
-            worst += flow.peak * attempts
-            terms.append(f"{show(flow.peak, PER_SECOND)} × {attempts:g} ({edge.caller.id})")
+            times = attempts.over(edge) / flow.peak if flow.peak > 0 else tries(edge)
+            terms.append(f"{show(flow.peak, PER_SECOND)} × {times:.4g} ({edge.caller.id})")
             inputs.update({figure.key: figure for figure in flow.inputs})
-        if worst <= limit.value or worst == plain:
+        inputs.update(attempts.inputs)
+        plain = sum(flows.over(edge).peak for edge in dep.edges)
+        worst = sum(attempts.over(edge) for edge in dep.edges)
+        if worst <= limit.value or worst <= plain * (1 + 1e-9):
             continue
         yield Risk(
             KIND,
@@ -49,30 +55,68 @@ def assess(study: Study) -> Iterator[Risk]:
             f"{dep.name} may be asked {show(worst, PER_SECOND)} when callers repeat, more than its limit of {limit}",
             " + ".join(terms) + f" = {show(worst, PER_SECOND)} > {limit}",
             (*inputs.values(), limit),
-            f"a retry budget of {max(0.0, limit.value / plain - 1) * 100:.0f}% keeps within the limit"
-            if plain < limit.value
-            else f"even one attempt each is {show(plain, PER_SECOND)}: ask for a limit above that, or call it later, "
-            f"by a job limited to {limit}",
+            _remedy(study, dep, plain, worst, limit),
             system.at(*dep.where),
             value=worst,
             need=limit.value,
         )
 
 
-def amplification(
-    study: Study, edge: Edge, inputs: dict[str, Figure], seen: frozenset[Op] = frozenset()
-) -> float:
-    """Attempts at this call for one run at the start of the worst chain that leads to it."""
-    own = study.system.attempts(edge)
-    if own.value > 1:
-        inputs[own.key] = own
-    budget = edge.call.retry.budget if edge.call.retry else None
-    mine = 1 + budget.value if budget is not None else own.value
-    if edge.caller in seen:
-        return mine
-    before = [
-        amplification(study, above, inputs, seen | {edge.caller})
-        for above in edge.caller.callers
-        if above.waits
-    ]
-    return mine * max(before, default=1.0)
+def _remedy(study: Study, dep: Dep, plain: float, worst: float, limit: Figure) -> str:
+    if plain >= limit.value:
+        return (
+            f"even one attempt each is {show(plain, PER_SECOND)}: ask for a limit above that, or call it later, "
+            f"by a job limited to {limit}"
+        )
+    ways = [f"a retry budget of {(limit.value / plain - 1) * 100:.0f}% keeps within the limit"]
+    nearest = sum(study.flows.over(edge).peak * tries(edge) for edge in dep.edges)
+    if nearest < worst and nearest <= limit.value:
+        ways.append(f"repeat only where {dep.name} itself is called: {show(nearest, PER_SECOND)}")
+    return "; or ".join(ways)
+
+
+@dataclass(slots=True)
+class Attempts:
+    """How often each call is tried, a second at peak, while everything below it fails."""
+
+    study: Study
+    inputs: dict[str, Figure] = field(default_factory=dict)
+    """What was repeated on the ways that were walked."""
+    _runs: dict[Op, float] = field(default_factory=dict)
+    _open: set[Op] = field(default_factory=set)
+
+    def over(self, edge: Edge) -> float:
+        """Attempts at one call. What has a fallback does not fail its caller, which then is not repeated."""
+        runs = self.study.flows.runs(edge.caller).peak if edge.call.fallback else self.runs(edge.caller)
+        self._note(edge)
+        return runs * edge.call.times * (edge.call.share.value if edge.call.share else 1.0) * tries(edge)
+
+    def runs(self, op: Op) -> float:
+        """Runs of an operation that fails each time, past its cache."""
+        flows = self.study.flows
+        if op in self._runs:
+            return self._runs[op]
+        if op in self._open:
+            return flows.runs(op).peak
+        self._open.add(op)
+        extra = sum(self.over(edge) - flows.over(edge).peak for edge in op.callers if edge.waits)
+        self._open.discard(op)
+        miss = 1 - flows.hit(op).value if op.spec.cache is not None else 1.0
+        self._runs[op] = flows.runs(op).peak + extra * miss
+        return self._runs[op]
+
+    def _note(self, edge: Edge) -> None:
+        attempts, retry = self.study.system.attempts(edge), retry_of(edge)
+        if attempts.value > 1:
+            self.inputs[attempts.key] = attempts
+        if retry is not None and retry.budget is not None and attempts.value > 1:
+            key = f"{attempts.key} budget"
+            self.inputs[key] = Figure(key, retry.budget.value, SHARE, attempts.location)
+
+
+def amplification(study: Study, edge: Edge, inputs: dict[str, Figure]) -> float:
+    """Attempts at this call over calls: how often each is tried, on all ways that lead to it, while it fails."""
+    attempts = Attempts(study)
+    rate, plain = attempts.over(edge), study.flows.over(edge).peak
+    inputs.update(attempts.inputs)
+    return rate / plain if plain > 0 else tries(edge)

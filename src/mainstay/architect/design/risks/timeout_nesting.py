@@ -1,0 +1,197 @@
+"""A caller gives up before what it waits for has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mainstay.architect.design.figures import COUNT, SECONDS, Figure, show
+from mainstay.architect.design.risks import Kind, Risk, Study
+from mainstay.architect.design.system import Dep, Edge, Op
+from mainstay.architect.design.times import Times
+from mainstay.architect.design.trees import asked, dependency_p99, groups, longest, pauses
+from mainstay.architect.findings import Severity, Step
+
+KIND = Kind(
+    name="timeout-nesting",
+    title="Timeouts do not nest: a caller gives up before what it waits for",
+    severity=Severity.MEDIUM,
+    formula="own work + sum over its calls in order (those of one group: the longest) of timeout × attempts + waits "
+    "between them > its own timeout. Also: a timeout below the p99 of what answers",
+    why="The caller has gone, and may be trying again, while the first attempt still works, holds its connection and "
+    "may yet commit. Under a slow dependency the work that nobody waits for is what keeps it slow.",
+    wrong_when="Where the deadline travels with the request and every callee keeps to it, as gRPC's does; "
+    "where calls "
+    "are rarely made together. Where no timeout is written an assumed one is taken, at least as long as the "
+    "p99 that is "
+    "needed; a p99 is a target that one in a hundred may miss, not a deadline.",
+    remedy="From the outside in: the caller's timeout, less its own work, shared among its calls and their attempts.",
+    sources=(
+        "Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures, on deadlines",
+        "gRPC: Deadlines",
+    ),
+)
+
+
+def assess(study: Study) -> Iterator[Risk]:
+    """One risk for each operation that may outlast its callers, one for each call that is cut off too early."""
+    for op in study.system.ops.values():
+        risk = _nesting(study, op)
+        if risk is not None:
+            yield risk
+    yield from _cut_off(study)
+
+
+def budget(study: Study, op: Op) -> Figure | None:
+    """How long whoever calls an operation waits for it; None where nobody waits.
+
+    It is the least of what its callers say (``within``), else its own timeout, else an assumed one, or the p99 that
+    is needed where that is longer.
+    """
+    system = study.system
+    waiting = [edge for edge in op.callers if edge.waits]
+    if not waiting and not asked(op, system) and op.spec.timeout is None:
+        return None
+    least = min(
+        (system.timeout(edge) for edge in waiting if edge.call.within is not None),
+        key=lambda figure: figure.value,
+        default=None,
+    )
+    if least is None or asked(op, system):
+        own = system.figure((*op.where, "timeout"), op.spec.timeout, "timeout", SECONDS)
+        need = system.need("p99", op)
+        if own.assumed and need is not None and need.value > own.value:
+            own = need
+        least = own if least is None or own.value < least.value else least
+    return least
+
+
+def _nesting(study: Study, op: Op) -> Risk | None:
+    system = study.system
+    ordered = groups(op)
+    given = budget(study, op) if ordered else None
+    if given is None:
+        return None
+    work = system.work(op)
+    inputs: dict[str, Figure] = {given.key: given, work.key: work}
+    total = work.value
+    terms: list[str] = []
+    steps: list[Edge] = []
+    stated = not given.key.startswith("assume.")
+    for group in ordered:
+        lengths = {edge: longest(system, edge) for edge in group}
+        slow = max(group, key=lambda edge: lengths[edge][0])
+        total += lengths[slow][0]
+        steps.append(slow)
+        terms.append(_term(study, slow))
+        inputs.update({figure.key: figure for figure in lengths[slow][1]})
+        stated = stated or any(not figure.key.startswith("assume.") for figure in lengths[slow][1])
+    waited = total - work.value
+    if not stated or waited < given.value or (waited == given.value and given.key.startswith("assume.")):
+        return None  # where nothing is written, nothing contradicts anything
+    who = "is given up on" if op.spec.timeout or not asked(op, system) else "is likely given up on"
+    return Risk(
+        KIND,
+        op.id,
+        f"{op.id} {who} after {show(given.value, SECONDS)} and may wait for {show(total - work.value, SECONDS)}: "
+        f"{' + '.join(terms)}",
+        f"own work {work} + {' + '.join(terms)} = {show(total, SECONDS)} > {given}",
+        tuple(inputs.values()),
+        _remedy(study, op, given.value, total, work.value, steps),
+        system.at(*op.where, *(("timeout",) if op.spec.timeout else ())),
+        tuple(
+            Step(system.at(*edge.where), f"{edge.caller.id} waits for {edge.target.id}", edge.id)
+            for edge in steps
+        ),
+        value=total,
+        need=given.value,
+    )
+
+
+def _term(study: Study, edge: Edge) -> str:
+    timeout, attempts = study.system.timeout(edge), study.system.attempts(edge)
+    text = f"{edge.call.to} {timeout}{' (assumed)' if timeout.assumed else ''}"
+    if attempts.value > 1:
+        text += f" × {attempts.value:g}"
+    if wait := sum(pauses(edge)):
+        text = f"({text} + {show(wait, SECONDS)} between)"
+    if edge.fallback is not None:
+        seconds = longest(study.system, edge)[0] / edge.call.times
+        text = f"({text}, else {edge.fallback.id}: {show(seconds, SECONDS)})"
+    return text + (f" × {edge.call.times} calls" if edge.call.times > 1 else "")
+
+
+def _remedy(study: Study, op: Op, given: float, total: float, work: float, steps: list[Edge]) -> str:
+    system = study.system
+    slow = max(steps, key=lambda edge: longest(system, edge)[0])
+    rest = total - longest(system, slow)[0]
+    timeout, attempts = system.timeout(slow).value, system.attempts(slow).value
+    other = longest(system, slow)[0] - (timeout * attempts + sum(pauses(slow))) * slow.call.times
+    ways: list[str] = []
+    fits = (given - rest - other - sum(pauses(slow)) * slow.call.times) / (attempts * slow.call.times)
+    usual = Times(study).attempt(slow).p99
+    if fits >= usual:
+        each = " an attempt" if attempts > 1 else ""
+        ways.append(f"{slow.target.id} within {show(_down(fits), SECONDS)}{each}")
+    single = (given - rest - other) / slow.call.times
+    if attempts > 1 and fits < timeout and single >= usual:
+        kept = min(timeout, single)
+        ways.append(f"{slow.target.id} tried once, within {show(_down(kept), SECONDS)}, the rest by a job")
+    ways.append(f"a timeout of {show(_up(total), SECONDS)} for {op.id}")
+    return ", or ".join(ways)
+
+
+def _cut_off(study: Study) -> Iterator[Risk]:
+    """Calls whose timeout is below the p99 that their dependency states, and whose failing is not caught."""
+    system = study.system
+    times = Times(study)
+    tail = system.assumption("tail", COUNT)
+    for op in system.ops.values():
+        for edge in op.edges:
+            dep = edge.target
+            if not edge.waits or not isinstance(dep, Dep) or dep.spec.p99 is None or edge.call.fallback:
+                continue
+            timeout, p99 = system.timeout(edge), dependency_p99(system, dep)
+            if timeout.key.startswith("assume.") or timeout.value >= p99.value:
+                continue
+            attempts = system.attempts(edge).value
+            late = 1 - times.attempt(edge).below(timeout.value)
+            lost = late**attempts
+            need = system.need("availability", op)
+            may = 1 - need.value if need is not None else 0.01
+            if lost <= may:
+                continue
+            again = f", and {_share(lost)} after {attempts:g} attempts" if attempts > 1 else ""
+            yield Risk(
+                KIND,
+                edge.id,
+                f"{op.id} waits {show(timeout.value, SECONDS)} for {dep.name}, whose p99 is {p99}: "
+                f"{_share(late)} of the calls are given up{again}",
+                f"share above {timeout} of a lognormal with p99 {p99}, {tail} times its median = {_share(late)}"
+                + (f"; to the power of {attempts:g} = {_share(lost)}" if attempts > 1 else "")
+                + f" > {_share(may)}",
+                (timeout, p99, tail, *([need] if need else [])),
+                f"at least {p99}; or 'else', for what is done without it",
+                system.at(*edge.where),
+                value=lost,
+                need=may,
+            )
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.2g}%"
+
+
+def _down(seconds: float) -> float:
+    """Rounded down to two digits that can be written in a blueprint."""
+    step = _step(seconds)
+    return max(0.001, int(seconds / step + 1e-9) * step)
+
+
+def _up(seconds: float) -> float:
+    step = _step(seconds)
+    return math.ceil(seconds / step - 1e-9) * step
+
+
+def _step(seconds: float) -> float:
+    return math.pow(10, max(0, len(str(int(seconds * 1000))) - 2)) / 1000

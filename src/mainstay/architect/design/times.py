@@ -1,0 +1,125 @@
+"""How long operations take: the spread of each from its own work, its calls, hops, caches and timeouts.
+
+Waiting for a connection or a lock is no part of it: ``risks/pool_size.py`` and ``risks/hot_row.py`` say where that
+begins to count.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from mainstay.architect.design.figures import COUNT, SECONDS, Figure
+from mainstay.architect.design.risks import Study
+from mainstay.architect.design.stages import NOTHING, Spread, lognormal, mixed
+from mainstay.architect.design.system import Act, Dep, Edge, Op
+from mainstay.architect.design.trees import below, crosses, dependency_p99, groups, pauses
+
+
+class Times:
+    """The times of a system's operations, each computed once.
+
+    Args:
+        study: the system.
+        without: calls that are taken as handed over.
+        beside: operations whose calls are all made at the same time.
+        single: calls that are made once in place of several times.
+        p99s: other 99th percentiles for dependencies, in seconds; like the others for what a remedy gives.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        without: frozenset[Edge] = frozenset(),
+        beside: frozenset[Op] = frozenset(),
+        single: frozenset[Edge] = frozenset(),
+        p99s: dict[Dep, float] | None = None,
+    ) -> None:
+        self.study, self.without, self.beside, self.single = study, without, beside, single
+        self.p99s = p99s or {}
+        self.inputs: dict[str, Figure] = {}
+        """Every figure that was asked for."""
+        self._known: dict[Op, Spread] = {}
+        self._deps: dict[Dep, Spread] = {}
+        self.tail = self._noted(study.system.assumption("tail", COUNT)).value
+        self.hop = lognormal(study.system.assumption("hop", SECONDS).value, self.tail)
+
+    def _noted(self, figure: Figure) -> Figure:
+        self.inputs[figure.key] = figure
+        return figure
+
+    def of(self, op: Op) -> Spread:
+        """An answer of the operation, from its cache or by a run. A hit takes as long as one hop."""
+        ran = self.run(op)
+        if op.spec.cache is None:
+            return ran
+        hit = self._noted(self.study.flows.hit(op)).value
+        return mixed((hit, self.hop), (1 - hit, ran))
+
+    def run(self, op: Op) -> Spread:
+        """One run of the operation, past its cache."""
+        if op not in self._known:
+            for each in below(op):
+                if each not in self._known:
+                    self._known[each] = self._run(each)
+        return self._known[op]
+
+    def _run(self, op: Op) -> Spread:
+        spread = lognormal(self._noted(self.study.system.work(op)).value, self.tail)
+        ordered = groups(op)
+        if op in self.beside:
+            ordered = [[edge for group in ordered for edge in group]]
+        for group in ordered:
+            calls = [self.call(edge) for edge in group if edge not in self.without]
+            if calls:
+                spread = spread.plus(reduce(Spread.beside, calls))
+        return spread
+
+    def call(self, edge: Edge) -> Spread:
+        """A call as its caller meets it: all its repetitions (``xN``), nothing in the runs that do without it."""
+        spread = self.once(edge).repeated(1 if edge in self.single else edge.call.times)
+        if edge.call.share is None:
+            return spread
+        return mixed((edge.call.share.value, spread), (1 - edge.call.share.value, NOTHING))
+
+    def once(self, edge: Edge) -> Spread:
+        """One call that ends well, or with its fallback: attempts that the timeout cuts off come before it.
+
+        A call that nothing stands in for, and that no attempt answers in time, fails: it counts against the
+        availability, and its time is no part of the spread.
+        """
+        system = self.study.system
+        spread = self.attempt(edge)
+        timeout = system.timeout(edge)
+        share, answered = spread.cut(timeout.value)
+        if share > 1 - 1e-6:
+            return spread
+        self._noted(timeout)
+        if share <= 1e-6 and not edge.call.fallback:
+            return spread  # it never answers in time; what it would take says more than nothing
+        parts: list[tuple[float, Spread]] = []
+        weight, waited = 1.0, 0.0
+        for pause in [0.0, *pauses(edge)]:
+            waited += pause
+            parts.append((weight * share, answered.later(waited)))
+            waited += timeout.value
+            weight *= 1 - share
+        if edge.call.fallback:
+            other = self._target(edge.fallback) if edge.fallback is not None else NOTHING
+            parts.append((weight, other.later(waited)))
+        return mixed(*parts)
+
+    def attempt(self, edge: Edge) -> Spread:
+        """One attempt, with no timeout."""
+        spread = self._target(edge.target)
+        return spread.plus(self.hop) if crosses(edge) else spread
+
+    def _target(self, target: Op | Dep | Act) -> Spread:
+        if isinstance(target, Op):
+            # Not yet known is only what a ring of calls comes back to.
+            return self.of(target) if target in self._known else NOTHING
+        if isinstance(target, Act):
+            return NOTHING
+        if target not in self._deps:
+            p99 = self._noted(dependency_p99(self.study.system, target)).value
+            self._deps[target] = lognormal(self.p99s.get(target, p99), self.tail)
+        return self._deps[target]
