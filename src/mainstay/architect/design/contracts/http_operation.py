@@ -1,28 +1,26 @@
 """One operation as OpenAPI describes it: parameters, body, success, problems, headers, each with an example.
 
-`Book` holds what the operations of one document share; what several of them use is written once, under `components`.
+`Shared` holds what the operations of one document have in common.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mainstay.architect.design.contracts import problems
-from mainstay.architect.design.contracts.examples import Examples
-from mainstay.architect.design.contracts.http_headers import HEADERS, PARAMETERS
-from mainstay.architect.design.contracts.json_schema import Schema, Schemas, resolved
-from mainstay.architect.design.contracts.naming import STREAMING, article, pascal, plural, reads, sentence
+from mainstay.architect.design.contracts.http_shared import Shared
+from mainstay.architect.design.contracts.http_words import about, cached, ending, limited, needs_key, said
+from mainstay.architect.design.contracts.json_schema import Schema, resolved
+from mainstay.architect.design.contracts.naming import STREAMING, pascal, sentence
 from mainstay.architect.design.contracts.payloads import reply_of
 from mainstay.architect.design.contracts.problems import Problem
 from mainstay.architect.design.contracts.routes import Route
 from mainstay.architect.design.contracts.security import allowed, guarded, requirements
-from mainstay.architect.design.generated import Example
-from mainstay.architect.design.questions import holds_money, listed
+from mainstay.architect.design.questions import listed
 from mainstay.architect.design.shapes import Type
-from mainstay.architect.design.system import Dep, Op, System
+from mainstay.architect.design.system import Op
 
 JSON, PATCH, BINARY, EVENTS = (
     "application/json",
@@ -33,80 +31,8 @@ JSON, PATCH, BINARY, EVENTS = (
 
 
 @dataclass
-class Book:
-    """What the operations of one document share."""
-
-    system: System
-    service: str
-    routes: list[Route]
-    progress: str
-    """The path under which the progress of long operations is found; empty where there are none."""
-    schemas: Schemas = field(init=False)
-    examples: Examples = field(init=False)
-    parameters: dict[str, Any] = field(default_factory=dict)
-    headers: dict[str, Any] = field(default_factory=dict)
-    responses: dict[str, Any] = field(default_factory=dict)
-    checked: list[Example] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.schemas = Schemas(self.system, self.service)
-        self.examples = Examples(self.schemas)
-
-    # ------------------------------------------------------------------------------------ shared pieces
-
-    def example(self, name: str, schema: Schema, value: Any) -> Any:
-        """The value, noted as one that must satisfy the schema."""
-        components = {"schemas": self.schemas.components}
-        self.checked.append(Example(name, value, {**schema, "components": components}))
-        return value
-
-    def header(self, name: str) -> dict[str, str]:
-        """A reference to a header that several answers have."""
-        self.headers[name] = HEADERS[name]
-        return {"$ref": f"#/components/headers/{name}"}
-
-    def parameter(self, name: str) -> dict[str, str]:
-        """A reference to a parameter that several operations take."""
-        self.parameters[name] = PARAMETERS[name]
-        return {"$ref": f"#/components/parameters/{name}"}
-
-    def problem(self, met: list[Problem]) -> dict[str, Any]:
-        """The answer for all problems of one status; a reference where there is just one."""
-        made = self._problem(met)
-        if len(met) > 1:
-            return made
-        self.responses[met[0].name] = made
-        return {"$ref": f"#/components/responses/{met[0].name}"}
-
-    def _problem(self, met: list[Problem]) -> dict[str, Any]:
-        refs = [problems.schema_of(self.schemas, problem) for problem in met]
-        values = [problems.example_of(self.system.name, problem) for problem in met]
-        for problem, ref, value in zip(met, refs, values, strict=True):
-            self.example(f"problem {problem.name}", ref, value)
-        made: dict[str, Any] = {"description": " ".join(problem.about for problem in met)}
-        headers: dict[str, Any] = {}
-        if any(problem.wait for problem in met):
-            headers["Retry-After"] = self.header("Retry-After")
-        if met[0].status == 401:
-            headers["WWW-Authenticate"] = self.header("WWW-Authenticate")
-        if met[0].status == 429:
-            headers |= {name: self.header(name) for name in ("RateLimit-Policy", "RateLimit")}
-        if headers:
-            made["headers"] = headers
-        if len(met) == 1:
-            content: dict[str, Any] = {"schema": refs[0], "example": values[0]}
-        else:
-            content = {
-                "schema": {"oneOf": refs},
-                "examples": {
-                    problem.name: {"summary": sentence(problem.name), "value": value}
-                    for problem, value in zip(met, values, strict=True)
-                },
-            }
-        made["content"] = {problems.MEDIA: content}
-        return made
-
-    # ------------------------------------------------------------------------------------ one operation
+class Book(Shared):
+    """The operations of one document."""
 
     def operation(self, route: Route, tag: str) -> dict[str, Any]:
         """The Operation Object."""
@@ -242,7 +168,7 @@ class Book:
         if limited(self.system, op):
             headers |= {name: self.header(name) for name in ("RateLimit-Policy", "RateLimit")}
         if op.spec.deprecated is not None:
-            headers |= _ending(op)
+            headers |= ending(op)
         if op.kind == "long":
             return self._accepted(op, headers)
         schema = self._reply(op)
@@ -261,7 +187,7 @@ class Book:
                 "example": place,
             }
         if op.spec.cache is not None:
-            headers["Cache-Control"] = _cached(self.system, op)
+            headers["Cache-Control"] = cached(self.system, op)
         if self._versioned(route) and status == "200":
             headers["ETag"] = self.header("ETag")
         made: dict[str, Any] = {"description": said(op, status)}
@@ -369,42 +295,6 @@ class Book:
         content = {JSON: {"schema": schema, "example": value}}
         return {"202": {"description": "Taken; it is worked on.", "headers": headers, "content": content}}
 
-    def progress_schema(self) -> Schema:
-        """How far a long operation is, and what came of it."""
-        given = {
-            route.op.name: reply_of(self.schemas, route.op)
-            for route in self.routes
-            if route.op.kind == "long"
-        }
-        results = [schema for schema in given.values() if schema is not None]
-        unique = [schema for at, schema in enumerate(results) if schema not in results[:at]]
-        problem = self.schemas.named("problem", "Problem", problems.base())
-        properties: dict[str, Any] = {
-            "id": {"type": "string", "format": "uuid"},
-            "operation": {"type": "string", "enum": list(given)},
-            "status": {"type": "string", "enum": ["running", "succeeded", "failed"]},
-            "progress": {"type": "integer", "minimum": 0, "maximum": 100, "description": "In percent."},
-        }
-        if unique:
-            about = "What came of it, once it succeeded."
-            properties["result"] = (
-                {"description": about, **unique[0]}
-                if len(unique) == 1
-                else {"description": about, "anyOf": unique}
-            )
-        properties["problem"] = {"description": "What went wrong, where it failed.", **problem}
-        made = {
-            "type": "object",
-            "required": ["id", "operation", "status", "progress"],
-            "properties": properties,
-        }
-        return self.schemas.named("progress", "Progress", made)
-
-    def progress_value(self, operation: str) -> dict[str, Any]:
-        """How far an operation is, as an example."""
-        id = self.examples.of({"type": "string", "format": "uuid"}, "Progress.id")
-        return {"id": id, "operation": operation, "status": "running", "progress": 40}
-
     def _place_of_new(self, route: Route) -> str:
         made = next((write.entity for write in route.op.writes if write.how == "creates"), None)
         for other in self.routes:
@@ -459,151 +349,6 @@ class Book:
         made["default"] = self.unexpected()
         return made
 
-    def unexpected(self) -> dict[str, str]:
-        """Any other answer."""
-        if "Unexpected" not in self.responses:
-            schema = self.schemas.named("problem", "Problem", problems.base())
-            value = {
-                "type": "about:blank",
-                "title": "Internal Server Error",
-                "status": 500,
-                "detail": "It was not done; the fault is ours.",
-            }
-            self.example("problem Unexpected", schema, value)
-            content = {problems.MEDIA: {"schema": schema, "example": value}}
-            self.responses["Unexpected"] = {
-                "description": "Anything else that went wrong.",
-                "content": content,
-            }
-        return {"$ref": "#/components/responses/Unexpected"}
-
-
-# ---------------------------------------------------------------------------------------------- what is said and when
-
-
-def needs_key(system: System, route: Route) -> bool:
-    """A repetition is recognized by an Idempotency-Key: it is written so, or money moves and nothing is written."""
-    op = route.op
-    if op.spec.idempotent is not None or route.method != "POST" or reads(op):
-        return op.spec.idempotent == "key" and route.method in ("POST", "PATCH")
-    pays = any(isinstance(edge.target, Dep) and edge.target.spec.kind == "payment" for edge in op.edges)
-    takes = any(resolved(system, type, op.service)[0].name == "money" for type in op.spec.takes.values())
-    makes = any(write.how == "creates" and holds_money(write.entity) for write in op.writes)
-    return pays or makes or (takes and op.mutates)
-
-
-def limited(system: System, op: Op) -> bool:
-    """Who calls too often is told to wait."""
-    grants = op.spec.by.grants if op.spec.by is not None else ()
-    return op.spec.limit is not None or any(
-        system.actors[grant.actor].spec.limit is not None for grant in grants if grant.actor in system.actors
-    )
-
-
-def about(system: System, op: Op) -> str:
-    """What an operation does, in a few plain sentences."""
-    said = [op.spec.about.rstrip(".")] if op.spec.about else _does(op)
-    if op.spec.emits:
-        said.append(f"Emits {listed(op.spec.emits)}")
-    if op.undo is not None:
-        said.append(f"Taken back by {op.undo.name}")
-    if op.spec.deprecated is not None:
-        gone = op.spec.deprecated
-        said.append(
-            f"Deprecated since {gone.since}"
-            + (f", gone on {gone.sunset}" if gone.sunset else "")
-            + (f"; use {gone.use}" if gone.use else "")
-        )
-    if not requirements(system, op):
-        said.append("The blueprint does not say who may call it or how they sign in")
-    return ". ".join(said) + "."
-
-
-def _does(op: Op) -> list[str]:
-    said = []
-    for write in dict.fromkeys((write.how, write.entity.name, write.field) for write in op.writes):
-        how, name, changed = write
-        if how == "moves":
-            said += [f"Moves {article(name)} to {move.to}" for move in op.spec.moves if move.entity == name]
-        else:
-            verb = {"creates": "Makes", "deletes": "Deletes", "changes": "Changes"}[how]
-            said.append(f"{verb} {f'{changed} of ' if changed else ''}{article(name)}")
-    given = op.spec.gives.type if op.spec.gives is not None else None
-    if op.kind in STREAMING and given is not None and given.entity:
-        return [f"Tells of every change of {article(given.entity)} as it happens"]
-    if not said and given is not None:
-        name = f"{given.field} of {article(given.entity)}" if given.field else given.entity
-        if op.lists and name:
-            page = f", {op.spec.page} at a time" if op.spec.page is not None else ""
-            return [f"Lists {plural(name)}{page}"]
-        if given.entity:
-            return [f"Gives {name if given.field else article(name)}"]
-    return said or [sentence(op.name)]
-
-
-def said(op: Op, status: str) -> str:
-    """The description of a success."""
-    given = op.spec.gives.type if op.spec.gives is not None else None
-    if status == "201":
-        return "It was made."
-    if op.kind == "bulk":
-        return "What became of each item."
-    if op.kind == "download":
-        return "The content of the file."
-    if op.kind in STREAMING:
-        return "A stream that stays open; each event is sent as it happens."
-    if status == "204" or given is None:
-        return "It was done." if not reads(op) else "It is so."
-    if op.lists:
-        return f"One page of {plural(given.entity) or 'values'}." if op.spec.page else "All of them."
-    return f"The {given.field or given.entity or sentence(op.name).lower()}."
-
 
 def _once(type: Type) -> Type:
     return replace(type, many="")
-
-
-def _ending(op: Op) -> dict[str, Any]:
-    """Since when an operation is deprecated (RFC 9745) and when it goes (RFC 8594), with the values it will send."""
-    gone = op.spec.deprecated
-    if gone is None:
-        return {}
-    since = int(datetime.combine(gone.since, time(), UTC).timestamp())
-    made: dict[str, Any] = {
-        "Deprecation": {
-            "description": "Since when it is deprecated (RFC 9745).",
-            "schema": {"type": "string", "const": f"@{since}"},
-        }
-    }
-    if gone.sunset is not None:
-        made["Sunset"] = {
-            "description": "When it goes away (RFC 8594).",
-            "schema": {"type": "string", "const": http_date(gone.sunset)},
-        }
-    return made
-
-
-def http_date(day: date) -> str:
-    """Midnight (UTC) of a day as HTTP writes it (RFC 9110, 5.6.7), whatever the locale."""
-    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    return f"{days[day.weekday()]}, {day.day:02} {months[day.month - 1]} {day.year:04} 00:00:00 GMT"
-
-
-def _cached(system: System, op: Op) -> dict[str, Any]:
-    """How long an answer may be used (RFC 9111), and when the service is away (RFC 5861)."""
-    cache = op.spec.cache
-    if cache is None:
-        return {}
-    shared = any(need == {} for need in requirements(system, op)) and not any(
-        grant.scope for grant in (op.spec.by.grants if op.spec.by else ())
-    )
-    value = f"{'public' if shared else 'private'}, max-age={int(cache.fresh.seconds)}"
-    if cache.stale is not None:
-        value += f", stale-if-error={int(cache.stale.seconds)}"
-    until = f" The service drops its own copy earlier, on {listed(cache.until)}." if cache.until else ""
-    return {
-        "description": f"How long the answer may be used (RFC 9111).{until}",
-        "schema": {"type": "string"},
-        "example": value,
-    }
