@@ -397,5 +397,5 @@ def _tenants(result: Result) -> Iterator[Decision]:
         options[tenancy.isolation],
         because[tenancy.isolation],
         ("Neutral, because moving to another way later is a migration of every row",),
-        tuple(risk.id for risk in result.risks if "tenant" in risk.message),
+        tuple(risk.id for risk in result.risks if "one tenant" in risk.message),
     )
