@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -47,6 +48,8 @@ MARKS: dict[str, str] = {
     "fixed": "never changes once written",
 }
 
+LONGEST = 100_000
+"""Characters that a text can be asked to have at least."""
 WORD = r"[a-z][a-z0-9_]*"
 NAME = r"[A-Z][A-Za-z0-9]*"
 
@@ -186,11 +189,26 @@ class Type(Written):
                 raise ValueError(
                     f"{part!r} is not known after a type{nearest(part, [*MARKS, 'max', 'keep'])}"
                 )
-        low = made.least if made.least is not None else made.above
-        high = made.most if made.most is not None else made.below
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"nothing is both above {low:g} and below {high:g}")
+        made._check_bounds()
         return made
+
+    def _check_bounds(self) -> None:
+        """Some value is within the bounds, or ValueError says why none is."""
+        low = max((n for n in (self.least, self.above) if n is not None), default=-math.inf)
+        high = min((n for n in (self.most, self.below) if n is not None), default=math.inf)
+        if low > high or (low == high and low in (self.above, self.below)):
+            raise ValueError(f"nothing is both above {low:g} and below {high:g}")
+        if self.name in ("int", "text"):
+            if self.name == "text" and high < math.inf and (high < 0 or self.below == 0):
+                raise ValueError(f"no text has a length below {high:g}")
+            if self.name == "text" and LONGEST < low < math.inf:
+                raise ValueError(f"a text of at least {low:g} characters cannot be meant; that is a file")
+            first = math.floor(low) + 1 if low == self.above else math.ceil(low) if low > -math.inf else low
+            last = (
+                math.ceil(high) - 1 if high == self.below else math.floor(high) if high < math.inf else high
+            )
+            if first > last:
+                raise ValueError(f"no whole number is above {low:g} and below {high:g}")
 
     def _bound(self, sign: str, number: float) -> Self:
         match sign:
