@@ -1,6 +1,8 @@
 """Kill at random, for a long time, and count afterwards: ``python tests/chaos/campaign.py --kills 1000``, `make chaos`.
 
-A PostgreSQL server of its own, workers and publishing services as processes of their own, a proxy and a stub provider.
+A PostgreSQL server and brokers of its own with proxies in front of them, workers and services as processes of their
+own, and a stub provider. What workers do is in `chaos_programs.py`, with `chaos_sagas.py` and `chaos_events.py`; what
+must be true afterwards, in `audit.py` and `saga_audit.py`.
 The seed decides what is killed, in which order and after which pause; what a process is doing at that moment is up to
 the machine, so a seed repeats a campaign as far as that goes.
 """
@@ -11,25 +13,28 @@ import argparse
 import asyncio
 import multiprocessing
 import os
-import platform
 import random
 import signal
 import sys
 import time
-from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 sys.path.insert(0, str(Path(__file__).parent))
+import chaos_events
 import chaos_programs
-from audit import audit
+import chaos_sagas
+from audit import audit, audit_broker
+from broker_server import BrokerServer, available
+from chaos_report import Result, describe
 from cluster import MOVE_TIME, Cluster
 from cutting_proxy import CuttingProxy
+from stub_provider import Provider
 
 from mainstay.patterns import Database
 from mainstay.patterns.schema import upgrade
@@ -39,6 +44,8 @@ SIZE = "\n## Size over millions of messages\n"
 LEASE = 2.0
 WORKERS = 3
 SERVICES = 2
+SAGAS_A_STRIKE = 0.8
+"""So many at least, so that there is work in hand to strike at."""
 
 CHANCES = {
     "worker killed": 36,
@@ -49,57 +56,42 @@ CHANCES = {
     "worker stopped past its lease": 3,
     "server stopped at once and started": 2,
     "clock stepped": 5,
+    "broker killed, and started in a while": 4,
+    "broker stopped past its time-out": 3,
+    "one connection of a broker's proxy cut": 5,
 }
-"""What happens, and how often of a hundred times."""
+"""What happens, and how often for each other."""
 
-TABLES = """
-CREATE TABLE ledger (token text PRIMARY KEY, kind text NOT NULL, source text NOT NULL);
+PRELOADED = [
+    # Only what is installed: the fork server of Python 3.11 does not know the path of the tests, and says nothing.
+    "mainstay.patterns.saga.runner",
+    "mainstay.patterns.events.relay",
+    "mainstay.patterns.events.receiving",
+    "mainstay.patterns.brokers.clients.nats",
+    "mainstay.patterns.brokers.clients.redis",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "psycopg",
+    "asyncpg",
+]
+
+TABLES = (
+    """
+CREATE TABLE ledger (token text, kind text, source text NOT NULL, PRIMARY KEY (token, kind));
 CREATE TABLE effect (
     id bigserial PRIMARY KEY, token text NOT NULL, kind text NOT NULL, source text, number integer);
 CREATE TABLE account (id integer PRIMARY KEY, balance integer NOT NULL);
 INSERT INTO account SELECT id, 1000 FROM generate_series(1, 20) AS id;
 """
+    + chaos_sagas.TABLES
+)
 
-
-@dataclass
-class Result:
-    """What was done and what came of it."""
-
-    seed: int
-    kills: Counter[str] = field(default_factory=Counter)
-    published: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    clock: str = ""
-    server: str = ""
-
-
-class Provider:
-    """The outside world: writes down under which idempotency keys it was called for what."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str]] = []
-        self._server: asyncio.Server | None = None
-        self.port = 0
-
-    async def start(self) -> None:
-        """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def close(self) -> None:
-        """Listen no more."""
-        if self._server is not None:
-            self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, ValueError):
-            key, token = (await reader.readline()).decode().split()
-            self.calls.append((key, token))
-            writer.write(b"ok\n")
-            await writer.drain()
-        writer.close()
+LEFT = f"""
+SELECT (SELECT count(*) FROM mainstay.message WHERE ended_at IS NULL AND kind NOT LIKE 'saga/%')
+     + (SELECT count(*) FROM mainstay.saga_status JOIN saga_ledger ON saga = id
+        WHERE ended_at IS NULL AND (stuck IS NULL OR fate NOT IN ('{"', '".join(chaos_sagas.STUCK)}')))
+"""
+"""How much there is still to do. A saga that has to be stuck is done when it is."""
 
 
 class Campaign:
@@ -113,12 +105,20 @@ class Campaign:
         self._proxy = CuttingProxy(self._cluster.port)
         self._provider = Provider()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["chaos_programs"])
+        self._context.set_forkserver_preload(PRELOADED)
+        self._brokers = [BrokerServer(kind) for kind in available()]
+        self._broker_proxies = {broker.kind: CuttingProxy(broker.port) for broker in self._brokers}
+        self._listeners: list[CuttingProxy | Provider] = [
+            self._proxy,
+            *self._broker_proxies.values(),
+            self._provider,
+        ]
         self._workers: list[Any] = []
         self._services: list[Any] = []
         self._started = 0
         self._offset = self._furthest = 0.0
-        self._stopped: list[tuple[float, Any]] = []
+        self._later: list[tuple[float, object, Callable[[], Any]]] = []
+        """When, to which process, and what is to be done."""
 
     async def run(self) -> Result:
         """All of it: set up, kill, let it come to rest, count, take down."""
@@ -126,19 +126,27 @@ class Campaign:
         with self._cluster:
             try:
                 await self._set_up()
+                each_once = self._chance.sample(list(CHANCES), len(CHANCES))
                 while self.result.kills.total() < self._kills:
                     await asyncio.sleep(self._chance.expovariate(1 / self._pace))
-                    await self._strike()
+                    by_chance = self._chance.choices(list(CHANCES), list(CHANCES.values()))[0]
+                    await self._until_there_are(self.result.kills.total() * SAGAS_A_STRIKE)
+                    await self._strike(each_once.pop() if each_once else by_chance)
                     await self._look()
                 await self._rest()
                 with self._connect() as connection:
-                    audit(connection, self.result, self._provider.calls)
+                    audit(connection, self.result, self._provider.asked)
+                self.result.notes["calls outside that came after their undo, and were refused"] = (
+                    self._provider.late
+                )
             finally:
                 for process in [*self._workers, *self._services]:
                     process.kill()
                     process.join()
-                await self._proxy.close()
-                await self._provider.close()
+                for listener in self._listeners:
+                    await listener.close()
+                for broker in self._brokers:
+                    await broker.close()
         self.result.seconds = time.monotonic() - begun
         return self.result
 
@@ -155,15 +163,26 @@ class Campaign:
             if self._cluster.clock
             else "of all rows' times (libfaketime is not installed)"
         )
-        await self._proxy.start()
-        await self._provider.start()
+        for listener in self._listeners:
+            await listener.start()
+        for broker in self._brokers:
+            await asyncio.to_thread(broker.start)
+            await broker.prepare()
+            result.brokers.append(broker.told())
         self._workers = [self._worker() for _ in range(WORKERS)]
         self._services = [self._service() for _ in range(SERVICES)]
-        with self._connect() as connection:
-            end = time.monotonic() + 60
-            while connection.execute("SELECT count(DISTINCT source) FROM ledger").fetchall() < [(SERVICES,)]:
-                assert time.monotonic() < end, "the services do not begin"
-                await asyncio.sleep(0.1)
+        await self._until_there_are(1)
+
+    async def _until_there_are(self, sagas: float) -> None:
+        """Wait until so many have been started: on a busy machine, strikes shall not come faster than work."""
+        end = time.monotonic() + 120
+        while True:
+            with suppress(psycopg.OperationalError):
+                if self._ask("SELECT count(*) FROM saga_ledger") >= sagas:
+                    return
+            assert time.monotonic() < end, "the services do not publish"
+            await asyncio.sleep(0.1)
+            await self._look()
 
     def _connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self._cluster.dsn, autocommit=True, application_name="chaos")
@@ -175,12 +194,20 @@ class Campaign:
         return f"postgresql+{driver}://postgres@127.0.0.1:{port}/postgres"
 
     def _worker(self) -> Any:
-        return self._start(chaos_programs.work, self._url(), self._provider.port, LEASE)
+        brokers = {
+            broker.kind: (
+                broker.address(self._chance.choice([None, self._broker_proxies[broker.kind].port])),
+                broker.topic,
+            )
+            for broker in self._brokers
+        }
+        return self._start(chaos_programs.work, self._url(), self._provider.port, LEASE, brokers)
 
     def _service(self) -> Any:
         self._started += 1
         seed = self.result.seed * 100_000 + self._started
-        return self._start(chaos_programs.serve, self._url(), seed, self._pause)
+        ways = chaos_events.ways([broker.kind for broker in self._brokers])
+        return self._start(chaos_programs.serve, self._url(), seed, self._pause, ways)
 
     def _start(self, program: Any, *arguments: Any) -> Any:
         process = self._context.Process(target=program, args=arguments, daemon=True)
@@ -189,9 +216,10 @@ class Campaign:
 
     # ------------------------------------------------------------------------------------- striking
 
-    async def _strike(self) -> None:
-        what = self._chance.choices(list(CHANCES), list(CHANCES.values()))[0]
+    async def _strike(self, what: str) -> None:
         chosen = self._chance.randrange(10**6)
+        seconds = self._chance.uniform(0, 3)
+        own = [broker for broker in self._brokers if broker.own]
         done = 1
         match what:
             case "worker killed":
@@ -207,19 +235,34 @@ class Campaign:
             case "worker stopped past its lease":
                 process = self._workers[chosen % len(self._workers)]
                 os.kill(process.pid, signal.SIGSTOP)
-                self._stopped.append((time.monotonic() + 2 * LEASE, process))
+                go_on = partial(os.kill, process.pid, signal.SIGCONT)
+                self._later.append((time.monotonic() + 2 * LEASE, process, go_on))
             case "server stopped at once and started":
                 await asyncio.to_thread(self._cluster.stop, "immediate")
                 await asyncio.to_thread(self._cluster.start)
             case "clock stepped":
                 self._step()
+            case "one connection of a broker's proxy cut":
+                proxies = list(self._broker_proxies.values())
+                done = proxies[chosen % len(proxies)].cut(self._chance) if proxies else 0
+            case _ if not own:
+                done = 0
+            case "broker killed, and started in a while":
+                broker = own[chosen % len(own)]
+                broker.kill()
+                self._later.append((time.monotonic() + seconds, broker, broker.start))
+            case "broker stopped past its time-out":
+                broker = own[chosen % len(own)]
+                broker.pause(True)
+                go_on = partial(broker.pause, False)
+                self._later.append((time.monotonic() + chaos_events.TIMEOUT + seconds, broker, go_on))
         self.result.kills[what] += done
 
     def _replace(self, processes: list[Any], chosen: int, start: Any) -> None:
         place = chosen % len(processes)
         processes[place].kill()
         processes[place].join()
-        self._stopped = [(at, process) for at, process in self._stopped if process is not processes[place]]
+        self._later = [one for one in self._later if one[1] is not processes[place]]
         processes[place] = start()
 
     def _terminate(self, chosen: int) -> int:
@@ -250,10 +293,10 @@ class Campaign:
     async def _look(self) -> None:
         """Let go on what was stopped long enough; see that processes run that have not been killed."""
         now = time.monotonic()
-        for at, process in self._stopped:
-            if at <= now:
-                os.kill(process.pid, signal.SIGCONT)
-        self._stopped = [(at, process) for at, process in self._stopped if at > now]
+        due = [one for one in self._later if one[0] <= now]
+        self._later = [one for one in self._later if one[0] > now]
+        for _, _, action in due:
+            await asyncio.to_thread(action)
         for processes, start in ((self._workers, self._worker), (self._services, self._service)):
             for place, process in enumerate(processes):
                 if not process.is_alive():
@@ -270,25 +313,20 @@ class Campaign:
             process.kill()
             process.join()
         self._services = []
-        for _, process in self._stopped:
-            os.kill(process.pid, signal.SIGCONT)
-        self._stopped = []
-        if self._offset < self._furthest:
-            self._shift(
-                self._furthest - self._offset + 5
-            )  # what a clock set back made wait, need not wait any longer
+        self._later = [(0.0, whom, action) for _, whom, action in self._later]
+        if self._offset < self._furthest:  # what a clock set back made wait, need not wait any longer
+            self._shift(self._furthest - self._offset + 5)
         begun = time.monotonic()
-        while time.monotonic() - begun < 120:
+        while time.monotonic() - begun < 180:
             await self._look()
-            with suppress(psycopg.OperationalError), self._connect() as connection:
-                (row,) = connection.execute(
-                    "SELECT (SELECT count(*) FROM mainstay.message WHERE ended_at IS NULL),"
-                    " (SELECT count(*) FROM mainstay.worker WHERE alive_until > now())"
-                ).fetchall()
-                if row[0] == 0 and row[1] >= len(self._workers):
-                    break
+            if await self._at_rest():
+                break
             await asyncio.sleep(0.2)
         self.result.notes["seconds until all had ended"] = round(time.monotonic() - begun, 1)
+        for broker in self._brokers:
+            kept, left = await broker.count()
+            told = self._ask("SELECT count(*) FROM ledger WHERE kind = 'told'")
+            audit_broker(self.result, broker.kind, await broker.read(kept), told, left)
         for process in self._workers:
             process.terminate()
         for process in self._workers:
@@ -298,52 +336,22 @@ class Campaign:
                     f"a worker did not end in good order on SIGTERM: {process.exitcode}"
                 )
 
+    async def _at_rest(self) -> bool:
+        """Whether nothing is left to do, in the database and at the brokers, and as many workers live as should."""
+        try:
+            alive = self._ask("SELECT count(*) FROM mainstay.worker WHERE alive_until > now()")
+            if alive < len(self._workers) or self._ask(LEFT):
+                return False
+            for broker in self._brokers:
+                if (await broker.count())[1]:
+                    return False
+        except Exception:  # one of them has just been started and does not answer yet
+            return False
+        return True
 
-def describe(result: Result) -> str:
-    """The report, as Markdown."""
-    rows = "\n".join(f"| {what} | {result.kills[what]} |" for what in CHANCES)
-    kinds = "\n".join(f"| {kind} | {number} |" for kind, number in sorted(result.published.items()))
-    notes = "\n".join(f"- {what}: {value}" for what, value in result.notes.items())
-    verdict = (
-        "**Nothing lost, nothing doubled, nothing stuck.**"
-        if not result.faults
-        else "**Faults:**\n\n" + "\n".join(f"- {fault}" for fault in result.faults)
-    )
-    return f"""# Chaos: the last campaign
-
-Written by `make chaos` (`tests/chaos/campaign.py`). {WORKERS} workers (leases of {LEASE:g} s) and {SERVICES} publishing
-services as processes of their own, on both drivers, two of three through a TCP proxy; a PostgreSQL server of its own.
-Workers and services are started anew as they are killed.
-
-{verdict}
-
-{result.kills.total()} times in {result.seconds:.0f} seconds, seed {result.seed}; PostgreSQL {result.server},
-Python {platform.python_version()}, psycopg {version("psycopg")}, asyncpg {version("asyncpg")}. Clock steps are
-{result.clock}: half a second to twenty seconds back or forth, or an hour forth.
-
-| what | times |
-|---|---|
-{rows}
-
-What committed transactions had published, and the audit found done:
-
-| kind | things |
-|---|---|
-{kinds}
-
-- `transfer`, `keyed`, `slotted`, `limited`, `failing`: handlers with a transaction; each has its effect exactly once.
-  Balances add up. Of a key with a limit of one, effects are in the order of publishing.
-- `outside`: calls to a stub provider; each was called for at least once, always under the same idempotency key, and no
-  two under the same one.
-- `delivered`: published two or three times and shuffled, as a broker delivers; one effect each, by the inbox.
-- `doomed`: gives up; is dead, with its error history, and has no effect.
-- `blocking`: plain functions in threads; done.
-
-{notes}
-
-A seed repeats what is struck, in which order and after which pause; not what a process is doing at that moment. What
-brokers do when they are killed is in `tests/brokers`, kills at single statements in `tests/messages/test_crash.py`.
-"""
+    def _ask(self, sql: str) -> int:
+        with self._connect() as connection:
+            return int(connection.execute(sql).fetchall()[0][0])
 
 
 def main() -> int:
@@ -357,7 +365,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     result = asyncio.run(Campaign(options.kills, seed, pace=options.pace, pause=0.05, clock=True).run())
-    report = describe(result)
+    report = describe(result, list(CHANCES), workers=WORKERS, services=SERVICES, lease=LEASE)
     if options.report.exists():  # what tests/chaos/bloat.py measured stands below, and stays
         report += "".join(options.report.read_text(encoding="utf-8").partition(SIZE)[1:])
     options.report.write_text(report, encoding="utf-8")

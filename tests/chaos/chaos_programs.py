@@ -1,4 +1,4 @@
-"""The processes that are killed: workers with handlers of every manner, and a service that publishes.
+"""The processes that are killed: workers with handlers of every manner, and a service that publishes and starts sagas.
 
 What must come true is written down by the service in the table ``ledger``, in the transaction that publishes; what
 has come true, by the handlers in ``effect``. No constraint keeps an effect from being written twice: the audit sees it.
@@ -14,25 +14,36 @@ import random
 import signal
 import sys
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import chaos_events
+import chaos_sagas
+from chaos_events import EFFECT, Told
+from chaos_sagas import OFTEN
 from sqlalchemy import text
+from stub_provider import Asked, ask
 
 from mainstay.patterns import Database, Transaction
 from mainstay.patterns.inbox import Inbox
-from mainstay.patterns.messages import GiveUp, Handler, Message, Messages, NewMessage, Retry
+from mainstay.patterns.messages import GiveUp, Handler, Message, Messages, NewMessage
 
 LIMIT = 2
 ACCOUNTS = 20
 KINDS = ("transfer", "outside", "keyed", "failing", "doomed", "limited", "slotted", "delivered", "blocking")
-_EFFECT = text("INSERT INTO effect (token, kind, source, number) VALUES (:token, :kind, :source, :number)")
+PAYMENT, TOLD = "payment", "told"
+BACKLOG = text(
+    "SELECT (SELECT count(*) FROM mainstay.saga WHERE state = 'waiting') > 30"
+    " OR (SELECT count(*) FROM mainstay.message WHERE state IN ('waiting', 'blocked')) > 300"
+)
+"""Whether the services publish more than this machine can do while so much of it is being killed."""
 
 
 async def _effect(message: Message, tx: Transaction) -> dict[str, Any]:
     payload: dict[str, Any] = json.loads(message.payload)
     values = {"kind": message.kind, "source": None, "number": None, **payload}
-    await tx.execute(_EFFECT, {name: values[name] for name in ("token", "kind", "source", "number")})
+    await tx.execute(EFFECT, {name: values[name] for name in ("token", "kind", "source", "number")})
     return payload
 
 
@@ -74,63 +85,49 @@ def _blocking(message: Message) -> None:
     sum(range(2000))
 
 
-class _Outside:
-    """Calls the stub provider: one line there, one line back, with the idempotency key."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    async def call(self, message: Message) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            token = json.loads(message.payload)["token"]
-            writer.write(f"{message.idempotency_key} {token}\n".encode())
-            await writer.drain()
-            if await reader.readline() != b"ok\n":
-                raise ConnectionError("the provider did not answer")
-        finally:
-            writer.close()
-
-
 def _quiet() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process
 
 
-def work(url: str, provider: int, lease: float) -> None:
+def work(url: str, provider: int, lease: float, brokers: Mapping[str, tuple[str, str]]) -> None:
     """A worker process, until SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until there is something that can be stopped
     _quiet()
 
     async def main() -> None:
-        async with Database(url, pool_size=6) as db:
+        async def outside(message: Message) -> None:
+            token = json.loads(message.payload)["token"]
+            if not await ask(provider, Asked(message.idempotency_key, "notify", token)):
+                raise RuntimeError("the provider refused")
+
+        async with Database(url, pool_size=12) as db:
             messages = Messages(db)
-            # An attempt whose worker is killed counts; nothing here may die of being killed often.
-            often = Retry(attempts=1000, first=0.05, most=0.5)
-            outside = _Outside(provider)
-            messages.handle(Handler(kind="transfer", call=_transfer, transactional=True, retry=often))
-            messages.handle(Handler(kind="keyed", call=_keep, transactional=True, retry=often))
-            messages.handle(Handler(kind="slotted", call=_keep, transactional=True, retry=often))
-            messages.handle(Handler(kind="failing", call=_failing, transactional=True, retry=often))
-            messages.handle(Handler(kind="doomed", call=_doomed, transactional=True, retry=often))
+            messages.handle(Handler(kind="transfer", call=_transfer, transactional=True, retry=OFTEN))
+            messages.handle(Handler(kind="keyed", call=_keep, transactional=True, retry=OFTEN))
+            messages.handle(Handler(kind="slotted", call=_keep, transactional=True, retry=OFTEN))
+            messages.handle(Handler(kind="failing", call=_failing, transactional=True, retry=OFTEN))
+            messages.handle(Handler(kind="doomed", call=_doomed, transactional=True, retry=OFTEN))
             messages.handle(
-                Handler(kind="limited", call=_keep, transactional=True, queue="limited", retry=often)
+                Handler(kind="limited", call=_keep, transactional=True, queue="limited", retry=OFTEN)
             )
-            messages.handle(Handler(kind="delivered", call=_delivered, transactional=True, retry=often))
-            messages.handle(Handler(kind="outside", call=outside.call, retry=often))
-            messages.handle(Handler(kind="blocking", call=_blocking, blocking=True, retry=often))
+            messages.handle(Handler(kind="delivered", call=_delivered, transactional=True, retry=OFTEN))
+            messages.handle(Handler(kind="outside", call=outside, retry=OFTEN))
+            messages.handle(Handler(kind="blocking", call=_blocking, blocking=True, retry=OFTEN))
+            chaos_sagas.declare(messages, provider)
+            chaos_events.declare(messages, brokers, OFTEN)
             worker = messages.worker(concurrency=10, lease=lease, poll=1.0, grace=3.0)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            await worker.run()
+            async with chaos_events.taking(db, brokers):
+                await worker.run()
 
     asyncio.run(main())
 
 
-def _draw(chance: random.Random, source: str, number: int) -> list[NewMessage]:
+def _draw(chance: random.Random, kind: str, source: str, number: int) -> list[NewMessage]:
     """One thing that shall come true, as the messages that it takes."""
-    kind = chance.choice(KINDS)
     payload: dict[str, Any] = {
         "token": str(uuid.UUID(int=chance.getrandbits(128))),
         "source": source,
@@ -153,39 +150,62 @@ def _draw(chance: random.Random, source: str, number: int) -> list[NewMessage]:
     return [one] * (chance.choice([2, 3]) if kind == "delivered" else 1)
 
 
-def serve(url: str, seed: int, pause: float) -> None:
-    """A service that publishes until it is killed."""
+class _RollBack(Exception):
+    """It shall not be, after all."""
+
+
+def _told(chance: random.Random, source: str, number: int) -> Told:
+    return Told(token=str(uuid.UUID(int=chance.getrandbits(128))), source=source, number=number)
+
+
+def serve(url: str, seed: int, pause: float, ways: Sequence[str]) -> None:
+    """A service that publishes and starts sagas until it is killed.
+
+    Args:
+        ways: the kinds of effects that an event shall have.
+    """
     _quiet()
 
     async def main() -> None:
         chance = random.Random(seed)
         source, number = f"service {seed}", 0
         async with Database(url, pool_size=2) as db:
-            Messages(db)
+            payments = chaos_sagas.declare(Messages(db), provider=0)
             while True:
                 number += 1
-                things = [_draw(chance, source, number) for _ in range(chance.choice([1, 1, 4]))]
-                messages = [message for thing in things for message in thing]
+                kinds = chance.choices([*KINDS, *2 * [TOLD, PAYMENT]], k=chance.choice([1, 1, 4]))
+                things = [_draw(chance, kind, source, number) for kind in kinds if kind in KINDS]
+                events = [_told(chance, source, number) for kind in kinds if kind == TOLD]
+                started = [chaos_sagas.draw(chance, payments) for kind in kinds if kind == PAYMENT]
+                messages: list[NewMessage | Told] = [message for thing in things for message in thing]
+                messages += events
                 chance.shuffle(messages)
+                promised = [(json.loads(thing[0].payload)["token"], thing[0].kind) for thing in things]
+                promised += [(event.token, way) for event in events for way in ways]
                 try:
                     async with db.transaction() as tx:
-                        for thing in things:
-                            token = json.loads(thing[0].payload)["token"]
+                        if await tx.scalar(BACKLOG):
+                            raise _RollBack
+                        for token, kind in promised:
                             await tx.execute(
                                 text(
                                     "INSERT INTO ledger (token, kind, source) VALUES (:token, :kind, :source)"
                                 ),
-                                {"token": token, "kind": thing[0].kind, "source": source},
+                                {"token": token, "kind": kind, "source": source},
                             )
                         await tx.publish(*messages)
+                        for payment in started:
+                            await chaos_sagas.start(tx, payment, again=chance.random() < 0.2)
                         if chance.random() < 0.1:
-                            raise ZeroDivisionError  # a rollback now and then
-                except ZeroDivisionError:
+                            raise _RollBack
+                    for payment in started:
+                        if payment.fate == "called off":
+                            await chaos_sagas.call_off(db, payment, chance.choice([0.0, 0.05, 0.3]))
+                except _RollBack:
                     pass
                 except Exception:
-                    await asyncio.sleep(
-                        0.2
-                    )  # the database is away: whether the last one counted, the ledger knows
+                    # The database is away: whether the last one counted, the ledger knows.
+                    await asyncio.sleep(0.2)
                 await asyncio.sleep(pause)
 
     asyncio.run(main())

@@ -31,7 +31,8 @@ UPDATE mainstay.message SET
     published_at = published_at - :by, ready_at = ready_at - :by, rank = rank - :by, expires_at = expires_at - :by,
     ended_at = ended_at - :by, keep_until = keep_until - :by, unique_until = unique_until - :by;
 UPDATE mainstay.worker SET alive_until = alive_until - :by, started_at = started_at - :by;
-UPDATE mainstay.queue SET next_start = next_start - :by
+UPDATE mainstay.queue SET next_start = next_start - :by;
+UPDATE mainstay.saga SET deadline = deadline - :by
 """
 """Steps the clock where it cannot be set: every time that is stored lies that much further back."""
 
