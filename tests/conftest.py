@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from cluster import Cluster, binaries
 
-POSTGRESQL = os.environ.get("MAINSTAY_TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+NAMED = os.environ.get("MAINSTAY_TEST_DATABASE_URL")
 
 
 def require(there: bool, what: str) -> None:
@@ -29,10 +30,20 @@ def listening(port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> str:
-    """URL of an empty database on a PostgreSQL server that was there before the tests."""
-    require(listening(5432), "PostgreSQL on port 5432")
-    return POSTGRESQL
+def postgresql_url() -> Iterator[str]:
+    """URL of an empty database on a PostgreSQL server that was there before the test.
+
+    The server that MAINSTAY_TEST_DATABASE_URL names; else one of the installed PostgreSQL, started for these tests with
+    its data in memory, so that no other's load, locks or checkpoints are met; else the one on port 5432.
+    """
+    if NAMED is not None:
+        yield NAMED
+    elif binaries() is not None:
+        with Cluster() as server:
+            yield server.dsn
+    else:
+        require(listening(5432), "PostgreSQL on port 5432")
+        yield "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
@@ -42,6 +43,12 @@ def write_files(folder: Path, files: dict[str, str]) -> None:
 
 
 Reviewer = Callable[..., list[Finding]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen() -> None:
+    """What is here already is no garbage: review forks, and a fork that looks for garbage would copy all of it."""
+    gc.freeze()
 
 
 @pytest.fixture
