@@ -183,6 +183,8 @@ class Operation(Part):
     every: Text = ""
     """A cron expression, or a time such as 15m."""
     emits: Names = ()
+    emits_in: dict[Name, Fraction] = {}
+    """The share of its runs in which it emits an event, where that is not all of them."""
     creates: Names = ()
     """Entities it makes rows of; None needs to be said where it gives an entity of its own and emits."""
     reads: Names = ()

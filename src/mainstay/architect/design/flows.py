@@ -88,8 +88,19 @@ class Flows:
         flows: list[Flow] = []
         for name in op.spec.on:
             emitters = self.system.events[name].emitters
-            flows += [self.runs(node) if isinstance(node, Op) else self._told_by(node) for node in emitters]
+            flows += [
+                self._emitted(node, name) if isinstance(node, Op) else self._told_by(node)
+                for node in emitters
+            ]
         return flows
+
+    def _emitted(self, op: Op, name: str) -> Flow:
+        runs, share = self.runs(op), op.spec.emits_in.get(name)
+        if share is None:
+            return runs
+        written = self.system.stated((*op.where, "emits_in", name), share, SHARE)
+        inputs = runs.inputs if written is None else (*runs.inputs, written)
+        return Flow(runs.usual * share.value, runs.peak * share.value, inputs)
 
     def _told_by(self, dep: Dep) -> Flow:
         """Events of a dependency: it tells of what it was asked, so as often as its busiest caller asks."""

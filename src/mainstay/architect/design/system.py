@@ -312,6 +312,10 @@ class System:
                 if grant.role and grant.role not in roles:
                     hint = nearest(grant.role, roles)
                     raise self.refuse((*op.where, "by"), f"{grant.actor} has no role {grant.role!r}{hint}")
+        for name in op.spec.emits_in:
+            if name not in op.spec.emits:
+                hint = nearest(name, op.spec.emits)
+                raise self.refuse((*op.where, "emits_in", name), f"{op.id} does not emit {name!r}{hint}")
         if op.spec.undo is not None:
             op.undo = self.ops.get(f"{op.service}.{op.spec.undo}")
             if op.undo is None:
