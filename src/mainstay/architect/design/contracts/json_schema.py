@@ -161,12 +161,16 @@ class Schemas:
         for name, type in entity.fields.items():
             if ("secret" in type.marks and not request) or (request and self.made(entity, name)):
                 continue
-            inner = self._key_of(type, entity.service) if self._comes_back(entity, name) else type
-            properties[name] = self.of(inner, entity.service, request)
+            properties[name] = self.of(self.held(entity, name), entity.service, request)
             if type.many != "?":
                 required.append(name)
         owner = f"Owned by {entity.service}." if entity.service else "A value; no service owns it."
         return {"type": "object", "description": owner, **_object(properties, required)}
+
+    def held(self, entity: Entity, name: str) -> Type:
+        """What a field of an entity holds: the key alone, where the entity in it would hold this one again."""
+        type = entity.fields[name]
+        return self._key_of(type, entity.service) if self._comes_back(entity, name) else type
 
     def made(self, entity: Entity, name: str) -> bool:
         """The document's service fills this field in itself."""

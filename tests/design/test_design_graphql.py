@@ -1,0 +1,117 @@
+"""GraphQL that graphql-core takes: schemas, example operations with their variables, and replies that fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blueprint_text import result_of
+from graphql import Source, build_schema, execute, parse, validate, validate_schema
+from graphql.language import OperationDefinitionNode
+
+from mainstay.architect.design.contracts import graphql
+from mainstay.architect.design.study import study_file
+
+SHOP = """
+actors:
+  shopper: {auth: oidc}
+services:
+  shop:
+    speaks: [graphql, websocket]
+    owns:
+      Order:
+        {id: uuid, total: money, lines: Line+, parent: Order?, note: text?, size: small | large,
+        status: pending > paid, key: text secret, product: Product.sku}
+      Line: {n: int >0, order: Order}
+      Product: {sku: text unique, seen: timestamp, at: date, where: iso3166, data: json, picture: file}
+    does:
+      place:
+        {by: shopper, takes: {lines: Line+, size: small | large}, gives: Order | OutOfStock, emits: Placed,
+        idempotent: key}
+      order: {by: shopper own, gives: Order}
+      orders: {by: shopper own, takes: {size: small | large}, gives: Order*, page: 20}
+      all_products: {by: shopper, gives: Product*}
+      count: {by: shopper own, gives: int | TooMany}
+      pay: {by: shopper own, moves: Order paid}
+      placed: {by: shopper own, kind: subscription, on: Placed, gives: Order, deprecated: 2026-01-01 use order}
+"""
+
+
+def checked(files: dict[str, str]) -> int:
+    """Check every service's files against each other; how many operations there were."""
+    count = 0
+    for path, text in files.items():
+        if not path.endswith(".graphql") or ".examples." in path:
+            continue
+        schema = build_schema(Source(text, path))
+        assert validate_schema(schema) == []
+        stem = path.removesuffix(".graphql")
+        document = parse(files[f"{stem}.examples.graphql"])
+        assert validate(schema, document) == []
+        told = json.loads(files[f"{stem}.examples.graphql.json"])
+        for operation in document.definitions:
+            assert isinstance(operation, OperationDefinitionNode) and operation.name is not None
+            _answers(
+                text, files[f"{stem}.examples.graphql"], operation.name.value, told[operation.name.value]
+            )
+            count += 1
+        roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
+        fields = sum(len(root.fields) for root in roots if root is not None)
+        assert len(told) in (fields, fields - 1), "an operation has no example"
+    return count
+
+
+def _answers(text: str, examples: str, name: str, told: dict[str, Any]) -> None:
+    """Executed over its own example reply, an operation gives just that: nothing is missing and every value fits."""
+    if f"subscription {name}" in examples:
+        # A subscription is executed once for each event; here its root stands in for the query's.
+        text = text.replace("type Query {", "type Unused {").replace("type Subscription {", "type Query {")
+        examples = examples.replace("subscription ", "query ")
+    result = execute(
+        build_schema(text),
+        parse(examples),
+        root_value=told["reply"],
+        variable_values=told["variables"],
+        operation_name=name,
+        type_resolver=lambda value, *_: value.get("__typename"),
+    )
+    assert result.errors is None, (name, result.errors)
+    assert result.data == told["reply"], name
+
+
+def files_of(result: Any) -> dict[str, str]:
+    return {file.path: file.text for file in graphql.generate(result)}
+
+
+def test_schema_examples_and_replies_fit_together() -> None:
+    assert checked(files_of(result_of(SHOP))) == 7
+
+
+def test_what_the_schema_says() -> None:
+    text = files_of(result_of(SHOP))["contracts/shop.graphql"]
+    assert "place(input: PlaceInput!): PlaceResult!" in text
+    assert "union PlaceResult = Order | OutOfStock" in text
+    assert "idempotencyKey: String!" in text
+    assert "order(id: UUID!): Order!" in text
+    assert "orders(size: OrdersSize!, first: Int = 20, after: String): OrderConnection!" in text
+    assert "union CountResult = CountSuccess | TooMany" in text
+    assert 'placed: Order! @deprecated(reason: "Deprecated since 2026-01-01; use order")' in text
+    assert "enum OrderStatus {\n  PENDING\n  PAID\n}" in text
+    given = text.partition("type Order {")[2].partition("}")[0]
+    assert "total: Money!" in given and "key" not in given, "a secret goes out to nobody"
+    assert 'scalar UUID @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc9562")' in text
+
+
+def test_a_service_that_only_changes_has_something_to_read() -> None:
+    files = files_of(result_of("services: {s: {speaks: graphql, does: {ping: {takes: {n: int}}}}}"))
+    assert "version: String!" in files["contracts/s.graphql"]
+    assert checked(files) == 1
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path("examples/blueprints").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_the_examples_of_the_examples(file: Path) -> None:
+    checked(files_of(study_file(file)))
