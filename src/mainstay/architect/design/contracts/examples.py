@@ -138,7 +138,8 @@ class Examples:
         if "enum" in schema:
             return schema["enum"][0]
         kind = schema.get("type")
-        kind = kind[0] if isinstance(kind, list) else kind
+        if isinstance(kind, list):
+            kind = "null" if self._is_open(schema) else kind[0]
         match kind:
             case "object":
                 return {

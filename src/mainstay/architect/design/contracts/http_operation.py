@@ -251,11 +251,12 @@ class Book(Shared):
         return self.schemas.named(f"bulk {op.name}", f"{pascal(op.name)}Results", made)
 
     def _replied(self, op: Op, schema: Schema) -> Any:
+        given = op.spec.gives.type if op.spec.gives is not None else None
         moved = {
             write.entity.state: move.to
-            for move in op.spec.moves
             for write in op.writes
-            if write.how == "moves"
+            for move in op.spec.moves
+            if given is not None and given.name == write.entity.name == move.entity and write.how == "moves"
         }
         if op.kind == "bulk":
             failed = problems.example_of(self.system.name, problems.INVALID)
