@@ -1,0 +1,316 @@
+"""Protocol buffers: a proto3 package for each service that speaks gRPC, in the style that ``buf lint`` asks for.
+
+A field's number is its name on the wire and must never change or be used again. The blueprint does not hold numbers, so
+they are kept in ``contracts/proto/numbers.json``: what was numbered before keeps its number, what is new gets the next
+free one, and what is gone is reserved. The file is read back from the package that is written over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mainstay.architect.design.contracts.json_schema import Schemas, resolved
+from mainstay.architect.design.contracts.naming import (
+    STREAMING,
+    exposed,
+    pascal,
+    reads,
+    sentence,
+    snake,
+    upper,
+)
+from mainstay.architect.design.contracts.routes import identified_by
+from mainstay.architect.design.generated import Generated
+from mainstay.architect.design.shapes import Type
+from mainstay.architect.design.study import Result
+from mainstay.architect.design.system import Entity, Op, System
+
+NUMBERS = "contracts/proto/numbers.json"
+SCALARS = {
+    "uuid": ("string", "A UUID (RFC 9562)."),
+    "text": ("string", ""),
+    "int": ("int64", ""),
+    "float": ("double", ""),
+    "decimal": ("string", "An exact decimal number."),
+    "bool": ("bool", ""),
+    "date": ("string", "A day (RFC 3339 full-date)."),
+    "time": ("string", "A time of day (RFC 3339)."),
+    "timestamp": ("google.protobuf.Timestamp", ""),
+    "duration": ("google.protobuf.Duration", ""),
+    "email": ("string", "An e-mail address."),
+    "phone": ("string", "A telephone number (E.164)."),
+    "url": ("string", "A URL."),
+    "iso3166": ("string", "A country (ISO 3166-1 alpha-2)."),
+    "iso4217": ("string", "A currency (ISO 4217)."),
+    "json": ("google.protobuf.Value", ""),
+    "file": ("string", "Where the file is fetched or put: a URL."),
+}
+IMPORTS = {
+    "google.protobuf.Timestamp": "google/protobuf/timestamp.proto",
+    "google.protobuf.Duration": "google/protobuf/duration.proto",
+    "google.protobuf.Value": "google/protobuf/struct.proto",
+}
+HIGHEST = 2**29 - 1
+KEPT_BY_PROTOBUF = range(19_000, 20_000)
+"""Numbers that the protocol keeps for itself."""
+
+Numbers = dict[str, dict[str, int]]
+"""By message or enum, the number of each of its names; of those that are gone too."""
+
+
+@dataclass
+class Proto:
+    """The file of one service.
+
+    Args:
+        system: the system.
+        service: the service.
+        numbers: those given before; new ones are added.
+    """
+
+    system: System
+    service: str
+    numbers: Numbers
+    messages: dict[str, str] = field(default_factory=dict)
+    imports: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._schemas = Schemas(self.system, self.service)
+
+    @property
+    def package(self) -> str:
+        """``shop.orders.v1``."""
+        version = self.system.blueprint.version.partition(".")[0]
+        return f"{snake(self.system.name)}.{snake(self.service)}.v{version if version.isdigit() else 1}"
+
+    # -------------------------------------------------------------------------------- numbers
+
+    def number(self, message: str, name: str, first: int = 1) -> int:
+        """The number of a name, the one it had or the next free one."""
+        known = self.numbers.setdefault(f"{self.package}.{message}", {})
+        if name not in known:
+            number = max(known.values(), default=first - 1) + 1
+            known[name] = KEPT_BY_PROTOBUF.stop if number in KEPT_BY_PROTOBUF else number
+        return known[name]
+
+    def _reserved(self, message: str, present: list[str]) -> str:
+        gone = {
+            name: number
+            for name, number in self.numbers.get(f"{self.package}.{message}", {}).items()
+            if name not in present
+        }
+        if not gone:
+            return ""
+        numbers = ", ".join(str(number) for number in sorted(gone.values()))
+        return f"  reserved {numbers};\n  reserved {', '.join(json.dumps(name) for name in sorted(gone))};\n"
+
+    # -------------------------------------------------------------------------------- types
+
+    def message(
+        self, name: str, fields: list[tuple[str, str, str]], about: str = "", within: str = ""
+    ) -> str:
+        """Write a message.
+
+        Args:
+            name: of the message.
+            fields: label and type, name, and what it is.
+            about: what the message is.
+            within: lines that stand in it before its fields, such as an enum.
+
+        Returns:
+            Its name.
+        """
+        lines = [self._reserved(name, [field for _, field, _ in fields]), within]
+        for kind, key, told in fields:
+            comment = f"  // {told}\n" if told else ""
+            lines.append(f"{comment}  {kind} {key} = {self.number(name, key)};\n")
+        self.messages[name] = f"// {about or sentence(name) + '.'}\nmessage {name} {{\n{''.join(lines)}}}\n"
+        return name
+
+    def of(self, type: Type, service: str, within: str, name: str) -> tuple[str, str]:
+        """Label and type of a field, and what it is in words."""
+        one, told = self._one(type, service, within, name)
+        label = {"*": "repeated ", "+": "repeated ", "?": "optional "}.get(type.many, "")
+        if label == "optional " and (one[:1].isupper() or "." in one):
+            label = ""  # a message has presence of its own
+        if type.many == "+":
+            told = f"At least one. {told}".strip()
+        return f"{label}{one}", told
+
+    def _one(self, type: Type, service: str, within: str, name: str) -> tuple[str, str]:
+        if type.states is not None or type.words:
+            return self._enum(type, within, name), ""
+        if type.field:
+            inner, where = resolved(self.system, type, service)
+            return self._one(inner, where, type.entity, type.field)
+        if type.entity:
+            return self.entity(self.system.entity(type.entity, service, ())), ""
+        if type.name == "money":
+            self.message(
+                "Money",
+                [("string", "amount", "An exact decimal number."), ("string", "currency", "ISO 4217.")],
+                "An amount of money.",
+            )
+            return "Money", ""
+        kind, told = SCALARS[type.name]
+        if kind in IMPORTS:
+            self.imports.add(IMPORTS[kind])
+        return kind, told
+
+    def _enum(self, type: Type, within: str, name: str) -> str:
+        made = pascal(within) + pascal(name)
+        words = type.states.names if type.states is not None else type.words
+        prefix = upper(made)
+        values = [f"{prefix}_{upper(word)}" for word in words]
+        lines = [f"  {prefix}_UNSPECIFIED = 0;\n"]
+        lines += [f"  {value} = {self.number(made, value)};\n" for value in values]
+        text = f"enum {made} {{\n{self._reserved(made, values)}{''.join(lines)}}}\n"
+        self.messages[made] = f"// {sentence(name)} of {within}.\n{text}"
+        return made
+
+    def entity(self, entity: Entity) -> str:
+        """The message of an entity, without its secrets."""
+        own = self.system.entity(entity.name, self.service, ()) is entity
+        name = entity.name if own else pascal(entity.service) + entity.name
+        if name not in self.messages:
+            self.messages[name] = ""  # it may hold itself
+            fields = [
+                (*self._put(self.of(type, entity.service, entity.name, key), key),)
+                for key, type in entity.fields.items()
+                if "secret" not in type.marks
+            ]
+            about = f"Owned by {entity.service}." if entity.service else "A value; no service owns it."
+            self.message(name, fields, about)
+        return name
+
+    @staticmethod
+    def _put(typed: tuple[str, str], name: str) -> tuple[str, str, str]:
+        return typed[0], name, typed[1]
+
+    # -------------------------------------------------------------------------------- operations
+
+    def call(self, op: Op) -> str:
+        """One rpc, with the messages that it needs."""
+        name = pascal(op.name)
+        fields: list[tuple[str, str, str]] = []
+        entity = self._about(op)
+        if entity is not None and entity.key and not identified_by(op, entity):
+            type = entity.fields[entity.key]
+            fields.append(self._put(self.of(type, entity.service, entity.name, entity.key), entity.key))
+        for key, type in op.spec.takes.items():
+            if key not in [field for _, field, _ in fields]:
+                fields.append(self._put(self.of(type, op.service, op.name, key), key))
+        if op.spec.idempotent == "key" and not reads(op):
+            fields.append(("string", "idempotency_key", "The same for each repetition of one request."))
+        if op.lists and op.spec.page is not None:
+            fields += [("int32", "page_size", f"At most {op.spec.page}."), ("string", "page_token", "")]
+        self.message(f"{name}Request", fields, f"What {op.name} takes.")
+        self._response(op, name)
+        about = op.spec.about or f"{sentence(op.name)}."
+        told = "".join(f"  // {line}\n" for line in [about, *self._problems(op)])
+        stream = "stream " if op.kind in STREAMING else ""
+        gone = op.spec.deprecated is not None
+        end = " {\n    option deprecated = true;\n  }" if gone else ";"
+        return f"{told}  rpc {name}({name}Request) returns ({stream}{name}Response){end}\n"
+
+    def _response(self, op: Op, name: str) -> None:
+        type = op.spec.gives.type if op.spec.gives is not None else None
+        fields: list[tuple[str, str, str]] = []
+        if type is not None:
+            if op.kind in STREAMING:
+                type = Type(type.name, "", type.marks, states=type.states, words=type.words)
+            key = snake(type.entity or "value")
+            key = f"{key}s" if type.many in ("*", "+") and not key.endswith("s") else key
+            fields.append(self._put(self.of(type, op.service, op.name, "value"), key))
+        if op.lists and op.spec.page is not None and op.kind not in STREAMING:
+            fields.append(("string", "next_page_token", "Empty on the last page."))
+        self.message(f"{name}Response", fields, f"What {op.name} gives.")
+
+    @staticmethod
+    def _problems(op: Op) -> list[str]:
+        problems = op.spec.gives.problems if op.spec.gives is not None else ()
+        return [
+            f"May fail with {problem}: FAILED_PRECONDITION, named in google.rpc.ErrorInfo.reason."
+            for problem in problems
+        ]
+
+    def _about(self, op: Op) -> Entity | None:
+        """The entity of which one row has to be named."""
+        for write in op.writes:
+            if write.how != "creates" and write.entity.service == op.service:
+                return write.entity
+        given = op.spec.gives.type if op.spec.gives else None
+        if (
+            given is None
+            or given.many
+            or given.field
+            or not given.entity
+            or op.kind in STREAMING
+            or not reads(op)
+        ):
+            return None
+        return self.system.entity(given.entity, op.service, ())
+
+    def text(self, ops: list[Op]) -> str:
+        """The file."""
+        calls = "\n".join(self.call(op) for op in ops)
+        head = (
+            f"// {sentence(self.service)} of {self.system.name}, version {self.system.blueprint.version}.\n"
+        )
+        parts = [f'{head}syntax = "proto3";\n', f"package {self.package};\n"]
+        if self.imports:
+            parts.append("".join(f'import "{path}";\n' for path in sorted(self.imports)))
+        parts.append(f"// What {self.service} does.\nservice {pascal(self.service)}Service {{\n{calls}}}\n")
+        parts += [text for _, text in sorted(self.messages.items())]
+        return "\n".join(parts)
+
+
+def generate(result: Result) -> Iterable[Generated]:
+    """The file of each service that speaks gRPC, and the numbers of all of them."""
+    yield from _files(result)
+
+
+def _files(result: Result) -> Iterator[Generated]:
+    system = result.study.system
+    numbers = read_numbers(result.previous.get(NUMBERS, ""))
+    any_spoken = False
+    for service in system.services:
+        ops = exposed(system, service, "grpc")
+        if not ops:
+            continue
+        any_spoken = True
+        proto = Proto(system, service, numbers)
+        yield Generated(
+            f"contracts/proto/{proto.package.replace('.', '/')}/{snake(service)}.proto",
+            proto.text(ops),
+            f"{sentence(service)}: gRPC",
+            "protobuf",
+            "Numbers of fields never change: they are kept beside it.",
+        )
+    if any_spoken:
+        yield Generated(
+            NUMBERS,
+            json.dumps({name: numbers[name] for name in sorted(numbers)}, indent=2) + "\n",
+            "Numbers of protobuf fields",
+            "json",
+            "Kept from one writing to the next, so that what is on the wire keeps its meaning.",
+        )
+
+
+def read_numbers(text: str) -> Numbers:
+    """The numbers given before; none where the file is empty, or is not what was written."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return {
+        str(name): {
+            str(key): number
+            for key, number in fields.items()
+            if isinstance(number, int) and 0 < number <= HIGHEST
+        }
+        for name, fields in found.items()
+        if isinstance(fields, dict)
+    }

@@ -1,0 +1,152 @@
+"""Protocol buffers that protoc compiles and buf finds in order, with numbers that never change."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from blueprint_text import result_of
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from grpc_tools import protoc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mainstay.architect.design.contracts import protobuf
+from mainstay.architect.design.study import Result, study_file
+
+SHOP = """
+version: 2.3.0
+actors:
+  peer: {auth: mtls}
+services:
+  stock_keeping:
+    speaks: [grpc]
+    owns:
+      Product:
+        {sku: text unique, price: money, seen: timestamp, took: duration, data: json, parts: Part*, hash: text secret,
+        size: small | large, status: fresh > sold, note: text?}
+      Part: {n: int, product: Product.sku}
+    does:
+      reserve: {by: peer, takes: {lines: Part+}, gives: nothing | SoldOut, changes: Product, idempotent: key}
+      product: {by: peer, gives: Product, deprecated: 2026-01-01}
+      products: {by: peer, gives: Product*, page: 50}
+      sell: {by: peer, moves: Product sold}
+      watch: {by: peer, kind: stream, gives: Product}
+"""
+
+
+def written(result: Result, root: Path) -> list[Path]:
+    files = []
+    for file in protobuf.generate(result):
+        path = root / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text, encoding="utf-8")
+        files.append(path)
+    return [path for path in files if path.suffix == ".proto"]
+
+
+def compiled(files: list[Path], root: Path) -> descriptor_pb2.FileDescriptorSet:
+    """What protoc makes of some files."""
+    out = root / "set.pb"
+    well_known = Path(protoc.__file__).parent / "_proto"
+    arguments = ["protoc", f"-I{root / 'contracts/proto'}", f"-I{well_known}", "--include_imports"]
+    code = protoc.main([*arguments, f"--descriptor_set_out={out}", *map(str, files)])
+    assert code == 0
+    return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    return written(result_of(SHOP), tmp_path)[0]
+
+
+def test_protoc_compiles_it_and_a_message_makes_the_round_trip(shop: Path, tmp_path: Path) -> None:
+    made = compiled([shop], tmp_path)
+    pool = descriptor_pool.DescriptorPool()
+    for file in made.file:
+        pool.Add(file)
+    product = message_factory.GetMessageClass(pool.FindMessageTypeByName("test.stock_keeping.v2.Product"))
+    value = {
+        "sku": "LAMP-1",
+        "price": {"amount": "29.95", "currency": "EUR"},
+        "seen": "2026-03-14T09:26:53Z",
+        "took": "1.500s",
+        "data": {"a": [1, None]},
+        "parts": [{"n": "3", "product": "LAMP-1"}],
+        "size": "PRODUCT_SIZE_LARGE",
+        "status": "PRODUCT_STATUS_SOLD",
+    }
+    message = json_format.ParseDict(value, product())
+    assert json_format.MessageToDict(product.FromString(message.SerializeToString())) == value
+    service = next(file for file in made.file if file.service).service[0]
+    assert service.name == "StockKeepingService"
+    assert {method.name: method.server_streaming for method in service.method}["Watch"] is True
+    assert {method.name for method in service.method if method.options.deprecated} == {"Product"}
+
+
+def test_buf_finds_it_in_order(shop: Path, tmp_path: Path) -> None:
+    buf = Path(sys.executable).with_name("buf")
+    root = tmp_path / "contracts/proto"
+    (root / "buf.yaml").write_text("version: v2\nlint:\n  use: [STANDARD]\n")
+    ran = subprocess.run([buf, "lint", root], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+
+
+def test_secrets_do_not_go_over_the_wire(shop: Path) -> None:
+    assert "hash" not in shop.read_text()
+
+
+def numbered(text: str) -> dict[str, int]:
+    """The numbers of one message's fields."""
+    body = text.partition("message Product {")[2].partition("\n}")[0]
+    return {name: int(number) for name, number in re.findall(r"(\w+) = (\d+);", body)}
+
+
+FIELDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=1, max_size=5, unique=True)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(FIELDS, min_size=2, max_size=4))
+def test_a_number_is_kept_for_ever_and_never_used_again(versions: list[list[str]]) -> None:
+    previous: dict[str, str] = {}
+    ever: dict[str, int] = {}
+    for fields in versions:
+        owns = ", ".join(f"{name}: text" for name in fields)
+        result = result_of(
+            f"services: {{s: {{speaks: grpc, owns: {{Product: {{{owns}}}}}, does: {{get: {{gives: Product}}}}}}}}"
+        )
+        result.previous = previous
+        previous = {file.path: file.text for file in protobuf.generate(result)}
+        text = next(text for path, text in previous.items() if path.endswith(".proto"))
+        now = numbered(text)
+        assert set(now) == set(fields)
+        for name, number in now.items():
+            assert ever.setdefault(name, number) == number
+        assert len(set(ever.values())) == len(ever)
+        gone = {name: ever[name] for name in ever if name not in fields}
+        body = text.partition("message Product {")[2].partition("\n}")[0]
+        for name, number in gone.items():
+            reserved = "".join(re.findall(r"reserved .*;", body))
+            assert f'"{name}"' in reserved and re.search(rf"\b{number}\b", reserved)
+
+
+def test_numbers_that_somebody_broke_are_made_anew() -> None:
+    result = result_of(SHOP)
+    result.previous = {protobuf.NUMBERS: '{"a": {"b": -1, "c": "x"}, "d": 3'}
+    assert any(file.path == protobuf.NUMBERS for file in protobuf.generate(result))
+    assert protobuf.read_numbers('{"a": {"b": -1, "c": "x", "e": 4}, "d": 3}') == {"a": {"e": 4}}
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path("examples/blueprints").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_protoc_compiles_the_examples(file: Path, tmp_path: Path) -> None:
+    result = study_file(file)
+    if files := written(result, tmp_path):
+        compiled(files, tmp_path)
+        numbers = json.loads((tmp_path / protobuf.NUMBERS).read_text())
+        assert numbers
