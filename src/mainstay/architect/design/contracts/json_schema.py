@@ -220,12 +220,7 @@ class Schemas:
     def _held(self, type: Type, service: str) -> Iterable[Entity]:
         """The entity that a field of this type must hold."""
         target, where = resolved(self.system, type, service)
-        if (
-            target.entity
-            and not target.field
-            and type.many not in ("*", "?")
-            and target.many not in ("*", "?")
-        ):
+        if target.entity and not target.field and type.many not in ("*", "?") and target.many != "*":
             yield self._entity_of(target, where)
 
     def _key_of(self, type: Type, service: str) -> Type:
