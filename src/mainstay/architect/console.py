@@ -33,6 +33,12 @@ def cache_folder(root: Path) -> Path:
     return caches / "mainstay" / f"{root.resolve().name or 'root'}-{name}"
 
 
+def drawings_folder() -> Path:
+    """Where drawn diagrams are kept between runs: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "mainstay" / "drawings"
+
+
 @contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
     """A function that tells on stderr what goes on, once the work has taken over a second.

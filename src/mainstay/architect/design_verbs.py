@@ -35,10 +35,17 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog="Examples:  mainstay design blueprint.yaml   |   mainstay design blueprint.yaml -f html -o risks.html"
+    epilog="Examples:  mainstay design blueprint.yaml   |   "
+    "mainstay design blueprint.yaml --write design --verify   |   "
+    "mainstay design blueprint.yaml --check design   |   "
+    "mainstay design blueprint.yaml --what-if orders.place_order.timeout=400ms   |   "
+    "mainstay design blueprint.yaml --against blueprint-of-last-release.yaml   |   "
+    "mainstay design --schema > blueprint.schema.json"
 )
 def design(
-    blueprint: Annotated[Path, typer.Argument(help="The blueprint, in YAML.", show_default=False)],
+    blueprint: Annotated[
+        Path | None, typer.Argument(help="The blueprint, in YAML.", show_default=False)
+    ] = None,
     format: Format = "text",
     output: Output = None,
     select: Annotated[
@@ -53,19 +60,87 @@ def design(
     ] = None,
     baseline: Baseline = None,
     write_baseline: WriteBaseline = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write",
+            help="Write contracts, diagrams, documents and the site to DIR: all or nothing, and never over a file that "
+            "a person changed.",
+            metavar="DIR",
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", help="Say what in DIR is not as it would be written now.", metavar="DIR"),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hand every file to the validators that are installed.")
+    ] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--what-if",
+            help="With another value in one place: which risks go, appear and move (repeatable).",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Say which numbers matter most.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", help="Look for changes that break callers of an earlier blueprint.", metavar="OLD"
+        ),
+    ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Compare each formula with a simulation of the system.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of blueprints, for editors, and exit.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Compute the risks of a design from its blueprint: each with formula, inputs and what would satisfy it."""
     from mainstay.architect.console import Delivery
+
+    if schema:
+        from mainstay.architect.design.schema import FILE
+
+        typer.echo(FILE.read_text(encoding="utf-8"), nl=False)
+        raise typer.Exit
+    if blueprint is None:
+        raise MainstayError("name a blueprint, such as: mainstay design blueprint.yaml")
+    if what_if and (write or check or verify or against or baseline or write_baseline):
+        raise MainstayError(
+            "--what-if only compares; use it without --write, --check, --verify, --against and baselines"
+        )
+    if write and check:
+        raise MainstayError("--write and --check contradict each other; give one of them")
+    if (write or check) and (select or ignore):
+        raise MainstayError(
+            "the package holds every risk; use --write and --check without --select and --ignore"
+        )
     from mainstay.architect.design.study import study_file
 
     settings = load_settings(find_root([blueprint]))
     chosen = _kinds(settings, select, ignore)
     delivery = Delivery(format, output)
     known = known_findings(settings, baseline)
-    result = study_file(blueprint, chosen=chosen)
-    report = _from_root(result.report, settings.root)
-    finish(report, settings.root, delivery, known, write_baseline, quiet)
+    result = study_file(blueprint, chosen=chosen, against=against)
+    report, failed = result.report, False
+    if write or check or verify or what_if or sensitivity or simulate:
+        from mainstay.architect import design_options as more
+
+        if what_if:
+            report = more.what_if(result, what_if, chosen)
+        if sensitivity:
+            more.sensitivity(result, report)
+        if simulate:
+            more.simulate(result, report, quiet)
+        if write or verify or check:
+            failed = more.package(result, report, write, check, verify, quiet)
+    finish(_from_root(report, settings.root), settings.root, delivery, known, write_baseline, quiet, failed)
 
 
 def _kinds(settings: Settings, select: Sequence[str] | None, ignore: Sequence[str] | None) -> list[str]:

@@ -142,7 +142,7 @@ class Document:
             name = where[-1] if where else ""
             match problem["type"]:
                 case "extra_forbidden":
-                    hint = nearest(str(name), _keys(model, where[:-1]))
+                    hint = nearest(str(name), known_keys(model, where[:-1]))
                     message = f"unknown key {str(name)!r}{hint}"
                 case "missing":
                     message = f"{str(name)!r} is missing"
@@ -208,7 +208,7 @@ def _plain(node: yaml.Node, where: Where, places: dict[Where, tuple[int, int]], 
     return str(node.value)
 
 
-def _keys(model: Any, where: Where) -> list[str]:
+def known_keys(model: Any, where: Where) -> list[str]:
     """The keys a model knows at a place; every key of every model below where the way cannot be followed."""
     found: list[str] = []
     schema = model.model_json_schema()

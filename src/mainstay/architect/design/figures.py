@@ -62,9 +62,9 @@ def span(seconds: float, digits: int = 4) -> str:
 
 
 def share(value: float) -> str:
-    """A percentage with as many digits as it takes to tell it from 100 %: ``99.8%``, ``99.983%``."""
+    """A percentage with as many digits as it takes to tell it from 100 %: ``99.8%``, ``99.983%``, ``112.7%``."""
     for digits in range(1, 10):
         text = f"{value * 100:.{digits}f}"
         if value >= 1 or abs(float(text) - value * 100) < (1 - value) * 100 * 0.05:
-            return str(Fraction.parse(f"{float(text):.{digits}f}".rstrip("0").rstrip(".") + "%"))
+            return f"{float(text):.{digits}f}".rstrip("0").rstrip(".") + "%"
     return str(Fraction(value))

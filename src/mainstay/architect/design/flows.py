@@ -79,7 +79,9 @@ class Flows:
         else:
             usual = system.stated(where, load.usual, PER_SECOND) or system.assumption("load", PER_SECOND)
             if load.peak is not None:
-                peak = Figure(f"{usual.key} peak", load.peak.per_second, PER_SECOND, usual.location)
+                peak = system.known(
+                    Figure(f"{usual.key} peak", load.peak.per_second, PER_SECOND, usual.location)
+                )
                 return Flow(usual.value, peak.value, (peak,))
         factor = system.assumption("peak", "")
         return Flow(usual.value, usual.value * factor.value, (usual, factor))

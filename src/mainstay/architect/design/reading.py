@@ -22,6 +22,8 @@ from mainstay.architect.nearest import nearest
 SECTIONS = ("actors", "depends", "parts", "events", "types", "services")
 """Mappings by name, which several files may add to."""
 MOST_FILES = 1000
+SHORT = {"parts": "kind", "tenancy": "isolation"}
+"""The key for which a bare value stands, where a mapping may be written as one."""
 
 
 @dataclass(slots=True)
@@ -62,7 +64,8 @@ class Source:
                 inner = inner[int(str(step))]
                 continue
             if not isinstance(inner.get(step), dict | list):
-                inner[step] = {}
+                short = SHORT.get(str(where[0])) if isinstance(inner.get(step), str) else None
+                inner[step] = {short: inner[step]} if short else {}
             inner = inner[step]
         inner[int(str(where[-1])) if isinstance(inner, list) else where[-1]] = value
         return Source(self.file, made, self.places, self.files)

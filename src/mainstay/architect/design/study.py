@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -29,21 +29,40 @@ class Result:
     """The same as findings, less those that are waived."""
     assumptions: list[Figure]
     """What was assumed and went into a number, by key."""
+    chosen: Sequence[str] = ()
+    """The kinds of risks that were looked for; all where it is empty."""
+    previous: Mapping[str, str] = field(default_factory=dict)
+    """Texts by path of the package that is to be written over, for what must not change between two writings."""
 
 
-def study_file(path: Path, today: date | None = None, chosen: Sequence[str] = ()) -> Result:
-    """Read a blueprint and assess it; `chosen` names kinds of risks, all where it is empty.
+def study_file(
+    path: Path, today: date | None = None, chosen: Sequence[str] = (), against: Path | None = None
+) -> Result:
+    """Read a blueprint and assess it.
+
+    Args:
+        path: the blueprint.
+        today: which waivers hold; the present day where it is None.
+        chosen: names of kinds of risks; all where it is empty.
+        against: an earlier version of the blueprint.
 
     Raises:
         MainstayError: it cannot be read; the sentence has file, line and column.
     """
-    return study_source(read_source(path), today, chosen)
+    return study_source(
+        read_source(path), today, chosen, read_source(against) if against is not None else None
+    )
 
 
-def study_source(source: Source, today: date | None = None, chosen: Sequence[str] = ()) -> Result:
-    """Assess a blueprint that has been read, or was changed since."""
+def study_source(
+    source: Source,
+    today: date | None = None,
+    chosen: Sequence[str] = (),
+    against: Source | None = None,
+) -> Result:
+    """Assess a blueprint that has been read, or was changed since; `against` is an earlier version of it."""
     started = time.perf_counter()
-    study = Study(System(source))
+    study = Study(System(source), against=System(against) if against is not None else None)
     if today is not None:
         study.today = today
     risks = sorted(assess(study, chosen), key=lambda risk: risk.id)
@@ -62,7 +81,7 @@ def study_source(source: Source, today: date | None = None, chosen: Sequence[str
         Assumption(key, str(assumed[key]), assumed[key].value, count)
         for key, count in sorted(rest.items(), key=lambda item: (-item[1], item[0]))
     ]
-    return Result(study, risks, report, [assumed[key] for key in sorted(assumed)])
+    return Result(study, risks, report, [assumed[key] for key in sorted(assumed)], chosen)
 
 
 def _answer(study: Study, risks: list[Risk], chosen: Sequence[str], report: Report) -> None:

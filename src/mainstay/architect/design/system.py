@@ -6,9 +6,10 @@ node (loads, call trees) is in `flows.py`; what is wrong with any of it, in ``ri
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -230,6 +231,8 @@ class System:
         self.events: dict[str, Event] = {name: Event(name) for name in spec.events}
         self.used: dict[str, Figure] = {}
         """Every figure that anything has asked for, by key."""
+        self.turned: dict[str, float] = {}
+        """Figures by key, and the factor by which they are other than written: the sensitivity table turns them."""
         self._check_names()
         self._gather()
         for op in self.ops.values():
@@ -473,6 +476,15 @@ class System:
             made = Figure(
                 f"assume.{assumed}", base(getattr(self.assume, assumed)), unit, place, place is None
             )
+        return self.known(made)
+
+    def known(self, made: Figure) -> Figure:
+        """A figure as this system has it: kept by its key, and turned where it is to be turned.
+
+        Every number that is read off the blueprint passes here.
+        """
+        if made.key in self.turned:
+            made = replace(made, value=turned(made, self.turned[made.key]))
         self.used[made.key] = made
         return made
 
@@ -480,8 +492,7 @@ class System:
         """The number at `where`; None where nothing is written."""
         if written is None:
             return None
-        made = self.used[key_of(where)] = Figure(key_of(where), base(written), unit, self.at(*where))
-        return made
+        return self.known(Figure(key_of(where), base(written), unit, self.at(*where)))
 
     def assumption(self, name: str, unit: str) -> Figure:
         """An assumption by its name in `Assume`."""
@@ -505,7 +516,9 @@ class System:
     def timeout(self, edge: Edge) -> Figure:
         """How long the caller waits for one attempt."""
         if edge.call.within is not None:
-            return Figure(f"{edge.id}.within", edge.call.within.seconds, SECONDS, self.at(*edge.where))
+            return self.known(
+                Figure(f"{edge.id}.within", edge.call.within.seconds, SECONDS, self.at(*edge.where))
+            )
         target = edge.target
         written = None if isinstance(target, Act) else target.spec.timeout
         return self.figure((*target.where, "timeout"), written, "timeout", SECONDS)
@@ -513,14 +526,15 @@ class System:
     def attempts(self, edge: Edge) -> Figure:
         """How often the call is tried at most: one more than it is repeated."""
         if edge.call.retry is not None:
-            return Figure(f"{edge.id}.retry", 1 + edge.call.retry.times, COUNT, self.at(*edge.where))
+            return self.known(
+                Figure(f"{edge.id}.retry", 1 + edge.call.retry.times, COUNT, self.at(*edge.where))
+            )
         target = edge.target
         retry = None if isinstance(target, Act) else target.spec.retry
         if retry is None:
             return Figure(f"{edge.id}.retry", 1, COUNT, None, False)
         where = (*target.where, "retry")
-        made = self.used[key_of(where)] = Figure(key_of(where), 1 + retry.times, COUNT, self.at(*where))
-        return made
+        return self.known(Figure(key_of(where), 1 + retry.times, COUNT, self.at(*where)))
 
     def copies(self, service: str) -> Figure:
         """Processes of a service."""
@@ -551,6 +565,19 @@ class System:
     def owner(self, name: str) -> str:
         """The service that owns an entity; empty where none does."""
         return next((entity.service for entity in self.entities.get(name, ())), "")
+
+
+def turned(figure: Figure, factor: float) -> float:
+    """The value of a figure turned by a factor a little above or below 1.
+
+    Of a share, what it lacks of 100 % is divided by the factor; what comes in whole pieces stays whole, and moves.
+    """
+    if figure.unit == SHARE:
+        return max(0.0, 1 - (1 - figure.value) / factor)
+    value = figure.value * factor
+    if figure.key.rpartition(".")[2] in ("copies", "pool", "retry", "team"):
+        return max(1, math.ceil(value) if factor > 1 else math.floor(value))
+    return value
 
 
 def base(value: Any) -> float:

@@ -94,7 +94,7 @@ class _Page:
         rows = [tuple(line(cell) for cell in row) for row in (table.columns, *table.rows)]
         widths = [max(len(row[at]) for row in rows) for at in range(len(table.columns))]
         yield self._styled(line(table.title), BOLD)
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows if table.rows else ()):
             cells = [f"{cell:<{width}}" for cell, width in zip(row[:-1], widths, strict=False)]
             indent = 2 + sum(width + 2 for width in widths[:-1])
             last = self._fold(row[-1], indent) if indent < self.context.width - 20 else [row[-1]]

@@ -111,6 +111,8 @@ class Study:
     system: System
     flows: Flows = field(init=False)
     today: date = field(default_factory=date.today)
+    against: System | None = None
+    """An earlier version of the same system, whose callers must not break."""
 
     def __post_init__(self) -> None:
         self.flows = Flows(self.system)
