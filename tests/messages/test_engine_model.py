@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
                 self.people.run("stage_due", most=1000)
             case "rescue":
                 self.model.rescue()
-                self.people.run("rescue")
+                self.people.run("rescue", worker=None)
             case "expire":
                 self.model.expire()
                 self.people.run("expire", most=1000, keep=KEEP)

@@ -191,7 +191,7 @@ class Scene:
                 self.finished.append(lease.id)
             people.run("remove_worker", worker=worker)
             people.move_time(5000)
-            people.run("rescue")
+            people.run("rescue", worker=None)
             if not people.rows("SELECT 1 FROM mainstay.message WHERE ended_at IS NULL"):
                 break
         stuck = people.rows("SELECT id, state::text FROM mainstay.message WHERE ended_at IS NULL")
@@ -253,7 +253,7 @@ def complete_rescue(scene: Scene) -> Cast:
     scene.publish(ONE, KEYED, KEYED)
     leases = scene.lease(0)
     scene.people.move_time(5000)
-    return {"a": scene.completing(leases[0]), "b": scene.doing("rescue")}
+    return {"a": scene.completing(leases[0]), "b": scene.doing("rescue", {"worker": None})}
 
 
 def complete_cancel(scene: Scene) -> Cast:
@@ -275,7 +275,7 @@ def rescue_heartbeat(scene: Scene) -> Cast:
     scene.publish(ONE, KEYED)
     scene.lease(0)
     scene.people.move_time(5000)
-    return {"a": scene.doing("rescue"), "b": scene.beating(0)}
+    return {"a": scene.doing("rescue", {"worker": None}), "b": scene.beating(0)}
 
 
 def rescue_rescue(scene: Scene) -> Cast:
@@ -283,7 +283,7 @@ def rescue_rescue(scene: Scene) -> Cast:
     scene.publish(ONE, KEYED, KEYED)
     scene.lease(0)
     scene.people.move_time(5000)
-    return {"a": scene.doing("rescue"), "b": scene.doing("rescue")}
+    return {"a": scene.doing("rescue", {"worker": None}), "b": scene.doing("rescue", {"worker": None})}
 
 
 def rescue_lease(scene: Scene) -> Cast:
@@ -292,7 +292,7 @@ def rescue_lease(scene: Scene) -> Cast:
     scene.lease(0)
     scene.publish(ONE)
     scene.people.move_time(5000)
-    return {"a": scene.doing("rescue"), "b": scene.leasing(0)}
+    return {"a": scene.doing("rescue", {"worker": None}), "b": scene.leasing(0)}
 
 
 def leave_lease(scene: Scene) -> Cast:

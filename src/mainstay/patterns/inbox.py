@@ -27,11 +27,17 @@ _ACCEPT = text(
 
 # The rows are named by ctid, so that a batch costs one look at the index; a row that somebody deletes at the same
 # time is passed over.
-_PRUNE = text(
-    "DELETE FROM mainstay.inbox WHERE ctid = ANY (ARRAY("
-    " SELECT ctid FROM mainstay.inbox WHERE received_at < now() - CAST(:age AS interval)"
-    " ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED))"
-)
+PRUNE = """
+    WITH gone AS (
+        DELETE FROM mainstay.inbox WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM mainstay.inbox WHERE received_at < now() - CAST(:age AS interval)
+            ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED
+        )) RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+"""Forgets at most `batch` events that are older than `age`; how many."""
+_PRUNE = text(PRUNE)
 
 
 class BeingReceived(LockNotAvailable):
@@ -58,7 +64,8 @@ class Inbox:
 
         Raises:
             BeingReceived: the other transaction did not end within the lock timeout.
-            ValueError: consumer, source and id have more than 2000 bytes together, which no index takes.
+            ValueError: consumer, source and id have more than 2000 bytes together, which no index takes, or one of
+                them has a NUL, which no text of PostgreSQL takes.
             sqlalchemy.exc.DBAPIError: with SQLSTATE 40001, under REPEATABLE READ or SERIALIZABLE, when one came at
                 once; `Database.run` runs the transaction again.
         """
@@ -66,6 +73,8 @@ class Inbox:
             raise ValueError(
                 f"consumer, source and id have at most {_LONGEST} bytes together; id begins {id[:40]!r}"
             )
+        if "\0" in self.consumer + source + id:
+            raise ValueError(f"the name of an event has no NUL; this is {id[:40]!r} of {source[:40]!r}")
         try:
             new = await tx.scalar(_ACCEPT, {"consumer": self.consumer, "source": source, "id": id})
         except DBAPIError as error:
@@ -80,9 +89,10 @@ class Inbox:
 async def prune(database: Database, *, older_than: timedelta = RETENTION, batch: int = 10_000) -> int:
     """Forget events that all consumers accepted longer ago than that; how many were forgotten.
 
-    It goes in transactions of `batch` rows, oldest first, so that no lock is held for long; any number of processes
-    may prune at once. An event that is delivered again after it was forgotten is handled again: keep them longer
-    than anything may be delivered late (how long the broker keeps events, how far back you would replay).
+    Workers do this by themselves (`Messages.keep_inbox`); where none runs, call it from a schedule of your own. It goes
+    in transactions of `batch` rows, oldest first, so that no lock is held for long; any number of processes may prune
+    at once. An event that is delivered again after it was forgotten is handled again: keep them longer than anything
+    may be delivered late (how long the broker keeps events, how far back you would replay).
 
     Raises:
         ValueError: `older_than` is not positive, or `batch` is less than 1.
@@ -94,8 +104,7 @@ async def prune(database: Database, *, older_than: timedelta = RETENTION, batch:
     forgotten = 0
     while True:
         async with database.transaction() as tx:
-            result = await tx.execute(_PRUNE, {"age": older_than, "batch": batch})
-            gone: int = result.rowcount  # type: ignore[attr-defined]
+            gone: int = await tx.scalar(_PRUNE, {"age": older_than, "batch": batch}) or 0
         forgotten += gone
         if gone < batch:
             return forgotten

@@ -162,8 +162,10 @@ class _Call:
         with caused_by(headers):
             await self.function(event, **self._arguments(message))
 
-    def blocking(self, message: Message) -> None:
+    def blocking(self, message: Message) -> Any:
         headers = message.headers
         event = self._read(message, headers)
         with caused_by(headers):
-            self.function(event, **self._arguments(message))
+            return self.function(
+                event, **self._arguments(message)
+            )  # for the worker to see that it is no coroutine

@@ -224,7 +224,9 @@ def _call(job: Job[..., Any, Any, Any], blocking: bool) -> Callable[..., Any]:
         return values
 
     def plain(message: Message) -> Any:
-        return job.dump_result(function(**parsed(message)))
+        result = function(**parsed(message))
+        # A coroutine is no result: the worker tells so.
+        return result if inspect.iscoroutine(result) else job.dump_result(result)
 
     async def asynchronous(message: Message, tx: Transaction | None = None) -> Any:
         return job.dump_result(await function(**parsed(message, tx)))

@@ -14,7 +14,7 @@ from mainstay.patterns.messages.engine import Engine, Publishable
 from mainstay.patterns.messages.facade import Messages
 from mainstay.patterns.messages.handler import GiveUp, Handler, NotNow, Retry, TryAgain
 from mainstay.patterns.messages.message import LeaseLost, Message, NewMessage, PayloadTooLarge, Unserializable
-from mainstay.patterns.messages.worker import Worker
+from mainstay.patterns.messages.worker import ReadOnlyDatabase, Worker
 
 __all__ = [
     "Engine",
@@ -27,6 +27,7 @@ __all__ = [
     "NotNow",
     "PayloadTooLarge",
     "Publishable",
+    "ReadOnlyDatabase",
     "Retry",
     "TryAgain",
     "Unserializable",

@@ -49,8 +49,8 @@ def failure(message: Message, error: BaseException | str, worker: str) -> str:
     return as_storable_json(entry)
 
 
-def as_json(result: Any) -> str:
-    """A result as JSON.
+def as_json(result: Any, what: str = "the result") -> str:
+    """A result, or what else a handler has to say, as JSON.
 
     Raises:
         Unserializable: it is none.
@@ -58,10 +58,10 @@ def as_json(result: Any) -> str:
     try:
         text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise Unserializable(f"the result of a handler must be JSON: {error}") from error
+        raise Unserializable(f"{what} of a handler must be JSON: {error}") from error
     if not storable_json(text):
         raise Unserializable(
-            "the result of a handler holds the character NUL or half a surrogate pair, which PostgreSQL cannot store"
+            f"{what} of a handler holds the character NUL or half a surrogate pair, which PostgreSQL cannot store"
         )
     return text
 
@@ -114,10 +114,16 @@ class Completion:
             return "complete_and_keep", values | {"results": [as_json(result)], "keeps": [handler.keep]}
         return "complete", values
 
-    def forget(self) -> None:
-        """Others have taken over: nothing of it may be written."""
+    def explain(self, message: Message, why: str) -> None:
+        """Why the worker seemed to have gone away, where others have taken the message over."""
+        self._add("explain_loss", message, why)
+
+    def forget(self) -> list[Message]:
+        """Others have taken over: nothing of it may be written; of what."""
+        forgotten = [message for batch in self._due.values() for message, _ in batch]
         self._due.clear()
         self.due = 0
+        return forgotten
 
     async def flushed(self) -> None:
         """Wait until everything has been written."""
@@ -173,16 +179,22 @@ class Completion:
                 }
             case "end_running":
                 values |= {"states": [more[0] for _, more in batch], "keep": worker.keep_ended}
+            case "explain_loss":
+                values |= {
+                    "name": worker.name,
+                    "attempts": [message.attempt for message, _ in batch],
+                    "errors": [more[0] for _, more in batch],
+                }
         try:
             rows = await self.link.fetch(SQL[name], **values)
         except Exception as error:
             if is_lost(error) or getattr(error, "sqlstate", None) is None:
                 raise
-            if not str(getattr(error, "sqlstate", "")).startswith("22") or name == "hand_back":
+            if not str(getattr(error, "sqlstate", "")).startswith(("22", "54")) or name == "hand_back":
                 raise
             await self._one_by_one(name, batch, error)
             return
-        if len(rows) != len(batch):
+        if len(rows) != len(batch) and name != "explain_loss":
             written = {row[0] for row in rows}
             for message, _ in batch:
                 if message.id not in written:
@@ -205,7 +217,7 @@ class Completion:
     async def _one_by_one(
         self, name: str, batch: Sequence[tuple[Message, tuple[Any, ...]]], error: Exception
     ) -> None:
-        """Something in the batch cannot be stored (SQLSTATE class 22): find it, and let it fail alone."""
+        """Something in the batch cannot be stored (SQLSTATE classes 22 and 54): find it, and let it fail alone."""
         if len(batch) > 1:
             for one in batch:
                 await self._write(name, [one])

@@ -34,8 +34,10 @@ class Driver(Protocol):
     async def run(self, sql: str) -> None:
         """Run SQL without parameters, for settings."""
 
-    async def listen(self, channels: Sequence[str], notified: Notified) -> None:
-        """Call `notified(channel, payload)` for each notification; returns when the connection ends."""
+    async def listen(
+        self, channels: Sequence[str], notified: Notified, listening: Callable[[], None]
+    ) -> None:
+        """Call `listening()` once it does, and `notified(channel, payload)` for each notification, until the end."""
 
     async def close(self) -> None:
         """Close the connection, broken or not."""
@@ -153,9 +155,12 @@ class _Psycopg:
         async with self._lock:
             await self._raw.execute(sql)
 
-    async def listen(self, channels: Sequence[str], notified: Notified) -> None:
+    async def listen(
+        self, channels: Sequence[str], notified: Notified, listening: Callable[[], None]
+    ) -> None:
         for channel in channels:
             await self.run(f"LISTEN {channel}")
+        listening()
         async for notification in self._raw.notifies():
             notified(notification.channel, notification.payload)
 
@@ -178,11 +183,14 @@ class _Asyncpg:
         async with self._lock:
             await self._raw.execute(sql)
 
-    async def listen(self, channels: Sequence[str], notified: Notified) -> None:
+    async def listen(
+        self, channels: Sequence[str], notified: Notified, listening: Callable[[], None]
+    ) -> None:
         ended = asyncio.Event()
         self._raw.add_termination_listener(lambda _: ended.set())
         for channel in channels:
             await self._raw.add_listener(channel, lambda _, __, name, payload: notified(name, payload))
+        listening()
         await ended.wait()
 
     async def close(self) -> None:

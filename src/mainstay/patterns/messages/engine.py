@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from mainstay.patterns import inbox
 from mainstay.patterns.database import Database
 from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages import connections
 from mainstay.patterns.messages.handler import Handler
-from mainstay.patterns.messages.message import NewMessage
+from mainstay.patterns.messages.message import NewMessage, caused
+from mainstay.patterns.messages.pruning import Pruning
 from mainstay.patterns.messages.statements import Statement, load
 from mainstay.patterns.messages.worker import Worker
 
@@ -38,15 +41,27 @@ class Engine:
         """Async functions, each called with the worker as it starts, before its first lease: a layer's own set-up."""
         self.ending: list[Any] = []
         """Async functions, each called with the worker when it has ended: a layer gives back what it opened."""
-        self.duties: list[Any] = []
+        self.duties: list[Any] = [Pruning()]
         """Async functions, each called with the worker about once a second while it runs: a layer's own upkeep."""
+        self.keep_inbox: float | None = inbox.RETENTION.total_seconds()
+        """Seconds for which the inbox remembers an event; then workers forget it. None: they forget nothing."""
 
     def handle(self, handler: Handler) -> None:
         """Register the handler of one kind.
 
         Raises:
-            Misuse: there is one already.
+            Misuse: there is one already, or it is `blocking` and async, or `blocking` and `transactional`.
         """
+        if handler.blocking and inspect.iscoroutinefunction(handler.call):
+            raise Misuse(
+                f"the handler of {handler.kind!r} is async and blocking, and nobody would await it in its thread; leave"
+                " blocking out"
+            )
+        if handler.blocking and handler.transactional:
+            raise Misuse(
+                f"the handler of {handler.kind!r} is blocking, so it runs in a thread, and its transaction belongs to"
+                " the event loop; make it async and leave blocking out"
+            )
         if handler.kind in self.handlers:
             raise Misuse(f"messages of kind {handler.kind!r} have a handler already")
         self.handlers[handler.kind] = handler
@@ -83,7 +98,8 @@ class Engine:
         return Worker(self, **options)
 
     def _messages(self, items: Sequence[NewMessage | Publishable]) -> Sequence[NewMessage]:
-        if all(type(item) is NewMessage for item in items):
+        cause = caused()
+        if not cause and all(type(item) is NewMessage for item in items):
             return items  # type: ignore[return-value]
         found: list[NewMessage] = []
         for item in items:
@@ -93,7 +109,7 @@ class Engine:
                 found.extend(item.to_messages(self))
             else:
                 raise TypeError(f"a {type(item).__qualname__} is nothing that can be published")
-        return found
+        return [one.but(headers={**one.headers, **cause}) for one in found] if cause else found
 
 
 def _unique_keys(new: Sequence[NewMessage]) -> list[str]:

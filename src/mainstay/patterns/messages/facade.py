@@ -136,6 +136,23 @@ class Messages(Engine):
 
         return register
 
+    async def declare(self) -> list[dict[str, Any]]:
+        """Make the subscribers and relays of this code known: once a deploy, before the services that publish.
+
+        Workers do the same as they start. But of an event that is published before, only the subscribers that are known
+        as its first one is get a copy: whoever registers later begins with what is published from then on. Any number
+        of processes may call this at once, and again.
+
+        Returns:
+            The subscriptions of this code, as `events.control.list_subscriptions` has them. One that is still
+            ``opening`` gets what is published all the same, from the first worker that runs.
+
+        Raises:
+            SchemaBehind: the tables are missing or older than this code.
+            MissingUpcaster: an older version of an event could not be read.
+        """
+        return await self.subscriptions().declare()
+
     def subscriptions(self) -> Subscriptions:
         """The subscriptions of this code: ``messages.subscriptions().retire_after = 86400`` (seconds)."""
         from mainstay.patterns.events.subscriptions import Subscriptions
@@ -393,7 +410,7 @@ class Messages(Engine):
             name: default: the class's name. Never change it.
             queue: where the messages of its steps wait.
             key: of the fields, such as ``"{order_id}"``: a second saga of this class with the same key is not started,
-                unless the first was compensated.
+                unless the first was compensated, or is no longer kept.
             lock: of the fields, such as ``"order:{order_id}"``: of all sagas with the same lock, whatever their class,
                 one is at work at a time, in the order of their starts.
             timeout: seconds from the start after which it goes back, if its pivot is not passed by then.

@@ -9,6 +9,9 @@ from typing import Any
 
 from mainstay.patterns.errors import PatternError
 
+LONGEST = 100 * 366 * 86400.0
+"""Seconds that anything may wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -50,7 +53,7 @@ class TryAgain(PatternError):
 
     def __init__(self, reason: str, *, after: float) -> None:
         super().__init__(reason)
-        self.after = after
+        self.after = _seconds(after)
 
 
 class NotNow(PatternError):
@@ -62,8 +65,14 @@ class NotNow(PatternError):
 
     def __init__(self, reason: str, *, after: float, whole_queue: bool = False) -> None:
         super().__init__(reason)
-        self.after = after
+        self.after = _seconds(after)
         self.whole_queue = whole_queue
+
+
+def _seconds(after: float) -> float:
+    if isinstance(after, (int, float)) and -LONGEST < after < LONGEST:
+        return float(after)
+    raise ValueError(f"after is a number of seconds up to a hundred years, not {after!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +81,8 @@ class Handler:
 
     Attributes:
         kind: of the messages.
-        call: what is called: ``call(message)``, or ``call(message, tx)`` where `transactional`; may be plain or async.
-            What it returns is the result, and must be JSON where it is kept.
+        call: what is called: ``call(message)``, or ``call(message, tx)`` where `transactional`. What it returns is the
+            result, and must be JSON where it is kept. A plain function holds the event loop, unless it is `blocking`.
         queue: where messages of this kind are published by default.
         transactional: the handler gets a transaction, and the message is completed in it.
         blocking: `call` is a plain function and is run in a thread.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +21,12 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_PAYLOAD = 1024 * 1024
 """Bytes of JSON at most. What is larger belongs into a table or an object store, and its key into the message."""
+LONGEST_NAME = 1000
+"""Bytes of a kind, a queue, a key or a unique key at most: they stand in indexes."""
+
+
+CAUSED_BY = "caused_by"
+"""The header that names the message whose handler published this one: number and kind."""
 
 
 class Unserializable(Misuse, TypeError):
@@ -53,6 +61,16 @@ def as_storable_json(value: Any) -> str:
     return _SURROGATE.sub("\ufffd", _NUL.sub(lambda match: match[0][:-6] + "\ufffd", text))
 
 
+def short_enough(text: str | None, what: str) -> None:
+    """Refuse what is too long for an index.
+
+    Raises:
+        ValueError: it is.
+    """
+    if text is not None and len(text) * 4 > LONGEST_NAME and (size := len(text.encode())) > LONGEST_NAME:
+        raise ValueError(f"{what} has {size} bytes and may have {LONGEST_NAME}; take a digest of it")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
     """What is published: a kind, a payload, and how it is to be delivered. Change copies with `but`.
@@ -70,7 +88,8 @@ class NewMessage:
         key_limit: 1 keeps their order too: one is begun only when every earlier one has ended.
         unique: no second message with this key is published while one is unfinished (and within `unique_for`).
         unique_for: seconds from publishing for which `unique` holds, even when the message has ended.
-        headers: strings carried along: trace context, tenant, causation.
+        headers: strings carried along: trace context, tenant, causation. Of what a handler publishes, ``caused_by`` is
+            added: number and kind of the message that it works on.
     """
 
     kind: str
@@ -120,6 +139,8 @@ class NewMessage:
         for text in (self.kind, self.queue, self.key, self.unique, *self.headers, *self.headers.values()):
             if text is not None and not storable(text):
                 raise Unserializable(f"{text!r} holds a character that PostgreSQL cannot store")
+        for name in ("kind", "queue", "key", "unique"):
+            short_enough(getattr(self, name), f"the {name} of a {self.kind[:100]}")
 
     def options(self) -> str | None:
         """What is not the default, as JSON; None where all is."""
@@ -150,6 +171,12 @@ class NewMessage:
             or self.expires is not None
             or self.at is not None
         )
+
+
+def caused() -> dict[str, str]:
+    """The header that names the message at work here, if there is one."""
+    cause = AT_WORK.get()
+    return {} if cause is None else {CAUSED_BY: f"{cause.id} {cause.kind}"}
 
 
 class Message:
@@ -242,8 +269,20 @@ class Message:
 
         Raises:
             LeaseLost: it is another worker's by now.
+            Unserializable: it is no JSON that PostgreSQL can store.
         """
         await self._worker.report_progress(self, progress)
 
+    def in_turn(self) -> AbstractAsyncContextManager[None]:
+        """Hold one of the connections that handlers share, for a transaction that the handler opens itself.
+
+        The wait for one does not count to the handler's timeout.
+        """
+        return self._worker.in_turn(self)
+
     def __repr__(self) -> str:
         return f"<Message {self.id} {self.kind} in {self.queue}, attempt {self.attempt}>"
+
+
+AT_WORK: ContextVar[Message | None] = ContextVar("mainstay_message_at_work", default=None)
+"""The message whose handler runs here."""

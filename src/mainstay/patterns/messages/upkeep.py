@@ -37,6 +37,8 @@ class Upkeep:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self.link = Link(worker.database, "upkeep")
+        self.pulse = Link(worker.database, "heartbeat")
+        """Of its own, so that no heartbeat waits behind a duty that waits for a lock."""
         self.limited: set[str] = set()
         """Queues with a limit, as last read."""
         self._hurry = asyncio.Event()
@@ -53,7 +55,7 @@ class Upkeep:
         beat = worker.lease_seconds / 3
         await asyncio.sleep(beat)
         late = time.monotonic()
-        alive = await self.link.fetch(
+        alive = await self.pulse.fetch(
             SQL["heartbeat"], worker=worker.id, lease=worker.lease_seconds, info=json.dumps(worker.info())
         )
         if not alive:
@@ -65,11 +67,13 @@ class Upkeep:
     async def step(self) -> None:
         """One round of duties, and the wait for the next."""
         worker = self._worker
+        hurried = self._hurry.is_set()
+        self._hurry.clear()  # what is asked for from now on is for the next round
         next_due = await self._stage()
-        for id, queue, kind, name, _ in await self.link.fetch(SQL["rescue"]):
+        for id, queue, kind, name, _ in await self.link.fetch(SQL["rescue"], worker=worker.id):
             log.warning("message %s (%s) is due again: its worker %s went away", id, kind, name)
             worker.feed((queue,))
-        await self.read_limits()
+        await self.read_limits(hurried)
         await self._cancel_wanted()
         self._watch_deadlines()
         for duty in worker.messages.duties:
@@ -81,7 +85,6 @@ class Upkeep:
         if time.monotonic() - self._seldom >= SELDOM:
             self._seldom = time.monotonic()
             await self._tidy()
-        self._hurry.clear()
         try:
             async with asyncio.timeout(min(TICK, max(0.01, next_due))):
                 await self._hurry.wait()
@@ -96,13 +99,13 @@ class Upkeep:
                 return TICK if next_due is None else float(next_due)
             self._worker.feed(queues)
 
-    async def read_limits(self) -> None:
-        """Which queues are limited, and which have been paused or set free again."""
+    async def read_limits(self, asked: bool = False) -> None:
+        """Which queues are limited; and, where somebody `asked` for something, look at all: a pause may have ended."""
         rows = await self.link.fetch(SQL["limited_queues"])
         limited = {name for name, _, concurrency, rate in rows if concurrency is not None or rate is not None}
         changed = limited ^ self.limited
         self.limited = limited
-        if changed or self._hurry.is_set():
+        if changed or asked:
             self._worker.feed(self._worker.queues)
 
     async def _cancel_wanted(self) -> None:

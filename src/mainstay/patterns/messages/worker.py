@@ -1,6 +1,7 @@
 """A worker: leases due messages, runs their handlers, completes them; and stays right whatever dies.
 
-One event loop, four connections: one leases, one completes, one does the upkeep (`upkeep.py`), one listens.
+One event loop, five connections: one leases, one completes, one does the upkeep (`upkeep.py`), one keeps the worker
+alive whatever the others wait for, one listens.
 The heart is `_lease`: it is never asleep while there is room and a queue that may hold something ("hungry").
 """
 
@@ -8,27 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import json
 import logging
+import math
 import os
 import socket
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mainstay.patterns.errors import Misuse
+from mainstay.patterns.errors import Misuse, PatternError
 from mainstay.patterns.messages import connections
-from mainstay.patterns.messages.completion import Completion, failure
+from mainstay.patterns.messages.completion import Completion, as_json, failure
 from mainstay.patterns.messages.driver import Link, transaction
-from mainstay.patterns.messages.handler import Handler, NotNow
-from mainstay.patterns.messages.message import LeaseLost, Message
+from mainstay.patterns.messages.event_loop import timed
+from mainstay.patterns.messages.handler import GiveUp, Handler, NotNow, TryAgain
+from mainstay.patterns.messages.message import AT_WORK, LeaseLost, Message
 from mainstay.patterns.messages.statements import load
 from mainstay.patterns.messages.upkeep import Upkeep
 from mainstay.patterns.schema import check
+from mainstay.patterns.serialization_retry import sqlstate
 
 if TYPE_CHECKING:
     from mainstay.patterns.messages.engine import Engine
@@ -46,21 +52,31 @@ SIP = 0.005
 """Seconds at least between two leases while less than a quarter of the slots is free: a few at a time cost the most."""
 MOST_THREADS = 32
 """Plain functions at work at once in one worker."""
+FULL = 1.0
+"""Seconds until a queue is looked at again that was at its limit of messages at work."""
 QUEUES_AT_ONCE = 64
 """How many queues one lease statement looks into."""
+
+
+class ReadOnlyDatabase(PatternError):
+    """A worker was started on a database that takes no writes, such as a standby."""
 
 
 class Running:
     """An attempt under way."""
 
-    __slots__ = ("begun", "deadline", "handler", "message", "task", "why")
+    __slots__ = ("begun", "deadline", "handler", "held", "message", "task", "why")
 
     def __init__(self, message: Message, handler: Handler) -> None:
         self.message = message
         self.handler = handler
-        self.deadline = time.monotonic() + handler.timeout
+        # What waits for a connection or a thread has not begun: its time counts from then on.
+        waits = handler.transactional or handler.blocking
+        self.deadline = math.inf if waits else time.monotonic() + handler.timeout
         self.task: asyncio.Task[None] | None = None
         self.begun = False
+        self.held = ""
+        """Where it has held the event loop for too long: for how long, as a sentence."""
         self.why = ""
         """Why it was cancelled: ``timeout``, ``cancelled``, ``stopping`` or ``lost``."""
 
@@ -78,7 +94,8 @@ class Worker:
 
     Args:
         messages: what is handled, and the database.
-        queues: the queues to serve; default: those of all handlers.
+        queues: the queues to serve; default: those of all handlers. Any name is taken, for messages may be published
+            to queues that no handler names; `mainstay worker` refuses those that neither code nor database know.
         concurrency: handlers that may be at work at once.
         lease: seconds after its last sign of life until others may take over what this worker had leased.
         poll: seconds between looks at a quiet table, behind the notifications.
@@ -87,7 +104,8 @@ class Worker:
         name: for people; default: host and process number.
 
     Raises:
-        Misuse: there is no handler, or a queue that no handler publishes to was misspelt.
+        Misuse: there is no handler.
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -139,6 +157,8 @@ class Worker:
         self._idle = False
         self._last_rest = 0.0
         self._pause = FIRST_POLL
+        self._looked = False
+        self._held = (-math.inf, "")
         self._rate = 0.0
         self._measured = (0.0, 0)
         self._lease_took = 0.0
@@ -160,9 +180,11 @@ class Worker:
 
         Raises:
             SchemaBehind: the tables are missing or older than this code.
+            ReadOnlyDatabase: the database takes no writes as the worker begins; later on it waits instead.
         """
         await check(self.database)
         tasks: list[asyncio.Task[None]] = []
+        ended = False
         try:
             await self._begin()
             tasks = [
@@ -178,11 +200,14 @@ class Worker:
             self.started.set()
             await self._stopping.wait()
             await self._wind_down(tasks[0])
+            ended = True
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for link in (self._leasing, self._listening, self.completion.link, self.upkeep.link):
+            if not ended:
+                await self._let_go()
+            for link in self._links():
                 await link.drop()
             for ending in self.messages.ending:
                 try:
@@ -222,7 +247,14 @@ class Worker:
 
     async def _begin(self) -> None:
         self.installation = (await self.upkeep.link.fetch(SQL["installation"]))[0][0]
-        await self.register()
+        try:
+            await self.register()
+        except Exception as error:
+            if sqlstate(error) == "25006":
+                raise ReadOnlyDatabase(
+                    "the database is read-only (a standby?), and a worker has to write: give it the URL of the primary"
+                ) from error
+            raise
         for starting in self.messages.starting:
             await starting(self)
         await self.upkeep.read_limits()
@@ -242,10 +274,17 @@ class Worker:
             self.name,
             self.lease_seconds,
         )
+        at, culprit = self._held
+        lost = [one.message for one in (*self.running.values(), *self._ready) if not one.held]
+        lost += self.completion.forget()
         for one in list(self.running.values()):
             one.cancel("lost")
         self._ready.clear()
-        self.completion.forget()
+        if time.monotonic() - at < 2 * self.lease_seconds:
+            for message in lost:
+                self.completion.explain(
+                    message, f"its worker {self.name} seemed to have gone away: {culprit}"
+                )
 
     def info(self) -> dict[str, Any]:
         """What is shown of this worker."""
@@ -279,11 +318,7 @@ class Worker:
         tasks = [one.task for one in self.running.values() if one.task is not None]
         if tasks and self.grace > 0:
             await asyncio.wait(tasks, timeout=self.grace)
-        for one in list(self.running.values()):
-            one.cancel("stopping")
-        tasks = [one.task for one in self.running.values() if one.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=5.0)
+        await self._let_go()
         # Where the database is away, others take over when the lease has run out.
         try:
             if not leasing.done():
@@ -295,6 +330,23 @@ class Worker:
             log.warning(
                 "worker %s could not take its leave (%s); its leases will run out", self.name, _brief(error)
             )
+
+    async def _let_go(self) -> None:
+        """Cancel what is still at work: nothing of it may go on behind this worker's back."""
+        for one in list(self.running.values()):
+            one.cancel("stopping")
+        tasks = [one.task for one in self.running.values() if one.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=5.0)
+
+    def _links(self) -> Sequence[Link]:
+        return (
+            self._leasing,
+            self._listening,
+            self.completion.link,
+            self.upkeep.link,
+            self.upkeep.pulse,
+        )
 
     # --------------------------------------------------------------------------------------- leasing
 
@@ -353,6 +405,7 @@ class Worker:
             raise
         self._measure(begun)
         self._leased_at = self._measured[0]
+        self._looked = self._looked and not rows
         if rows:
             # Full: what was asked after the last queue that gave may hold more, and that one too. And it goes last.
             last = rows[-1][3]
@@ -380,8 +433,9 @@ class Worker:
                 return ()
             room, wait = (await self._leasing.fetch(SQL["room_in_limited_queue"], queue=queue, most=most))[0]
             if room == 0:
-                if wait is not None and wait > 0:
-                    loop.call_later(wait, self.feed, (queue,))
+                # Others' completions free room without a word, so look again.
+                wait = wait if wait is not None and wait > 0 else min(FULL, self.poll)
+                loop.call_later(wait, self.feed, (queue,))
                 return ()
             rows = await self._leased([queue], room, True)
             if started := sum(1 for row in rows if row[1]):
@@ -406,15 +460,19 @@ class Worker:
             self._idle = True
             self._pause = FIRST_POLL
         self._last_rest = time.monotonic()
-        self.feed(row[0] for row in await self._leasing.fetch(SQL["queues_with_work"]))
-        if self._hungry:
-            return
+        # What is there and was not given (its queue paused or full, its kind unknown) is looked at again after a pause.
+        if not self._looked:
+            self._looked = True
+            self.feed(row[0] for row in await self._leasing.fetch(SQL["queues_with_work"]))
+            if self._hungry:
+                return
         timer = asyncio.get_running_loop().call_later(self._pause, self._wake.set)
         self._pause = min(self._pause * 2, self.poll)
         try:
             await self._wake.wait()
         finally:
             timer.cancel()
+        self._looked = False
         self._last_rest = time.monotonic()
         self._measured = (self._last_rest, self.finished)
 
@@ -427,9 +485,12 @@ class Worker:
                 self.upkeep.hurry()
 
         driver = await self._listening.driver()
-        try:
+
+        def listening() -> None:
             self.feed(self.queues)  # what was published while nobody listened
-            await driver.listen(("mainstay_messages", "mainstay_control"), notified)
+
+        try:
+            await driver.listen(("mainstay_messages", "mainstay_control"), notified, listening)
         finally:
             await self._listening.drop()
         raise ConnectionError("the connection that listens has ended")
@@ -475,29 +536,40 @@ class Worker:
     async def _attempt(self, one: Running) -> None:
         message, handler = one.message, one.handler
         one.begun = True
+        AT_WORK.set(message)  # in the context of this task alone
         try:
             if one.why:
                 raise asyncio.CancelledError
             if handler.transactional:
                 async with self._transactions:
                     one.deadline = time.monotonic() + handler.timeout
-                    await self.database.run(partial(self._in_transaction, message, handler))
+                    await self.database.run(partial(self._in_transaction, one))
             else:
                 if handler.blocking:
                     result = await self._in_thread(one)
                 else:
-                    result = await handler.call(message)
+                    result = await self._timed(one, handler.call, message)
                 if not message._completed:
                     self.completion.succeed(message, handler, result)
             self.finished += 1
         except LeaseLost as error:
             log.warning("%r: %s", message, error)
         except BaseException as error:
-            self._failed(one, error)
+            try:
+                self._failed(one, error)
+            except Exception as odd:  # a message of which nothing is written down would stay at work for ever
+                log.exception("%r failed, and what it raised cannot be told", message)
+                self.completion.fail(
+                    message, failure(message, odd, self.name), handler.retry.delay(message.attempt)
+                )
             if isinstance(error, GeneratorExit):
                 raise
         finally:
             del self.running[message.id, message.lease]
+            if one.held:
+                self.completion.explain(
+                    message, f"its worker {self.name} seemed to have gone away: it {one.held}"
+                )
             if self._ready:
                 self._start()
             self._wake.set()
@@ -523,10 +595,10 @@ class Worker:
         self.failed += 1
         delay = handler.retry.delay(message.attempt)
         match error:
-            case _ if type(error).__name__ == "GiveUp":
+            case GiveUp():
                 delay = None
-            case _ if delay is not None and hasattr(error, "after"):
-                delay = max(0.0, float(error.after))
+            case TryAgain() if delay is not None:
+                delay = max(0.0, error.after)
         self.completion.fail(message, failure(message, error, self.name), delay)
         log.warning(
             "%r failed (%s); %s",
@@ -535,9 +607,36 @@ class Worker:
             "it is dead" if delay is None else f"next attempt in {delay:.1f} s",
         )
 
-    async def _in_transaction(self, message: Message, handler: Handler, tx: Transaction) -> None:
+    async def _timed(self, one: Running, call: Callable[..., Any], *arguments: Any) -> Any:
+        # Heartbeats follow after a third of the lease: what is held for half of it may cost the lease.
+        return await timed(
+            call, *arguments, limit=self.lease_seconds / 2, tell=partial(self._tell_of_hold, one)
+        )
+
+    def _tell_of_hold(self, one: Running, seconds: float) -> None:
+        one.held = (
+            f"held the event loop for {seconds:.1f} s, and the lease is {self.lease_seconds:g} s: make it a plain"
+            " function, which runs in a thread, or put what computes or blocks into asyncio.to_thread"
+        )
+        self._held = (time.monotonic(), f"{one.message!r} {one.held}")
+        log.error("worker %s: %s", self.name, self._held[1])
+
+    @asynccontextmanager
+    async def in_turn(self, message: Message) -> AsyncIterator[None]:
+        """Hold one of the connections that handlers share. The wait for it does not count to the handler's time."""
+        one = self.running.get((message.id, message.lease))
+        left = math.inf
+        if one is not None:
+            left, one.deadline = one.deadline - time.monotonic(), math.inf
+        async with self._transactions:
+            if one is not None:
+                one.deadline = time.monotonic() + left
+            yield
+
+    async def _in_transaction(self, one: Running, tx: Transaction) -> None:
+        message = one.message
         message._result = None
-        result = await handler.call(message, tx)
+        result = await self._timed(one, one.handler.call, message, tx)
         if message._result is not None:
             (result,) = message._result
         await self.complete_in(tx, message, result)
@@ -549,7 +648,14 @@ class Worker:
         async with self._thread_room:
             one.deadline = time.monotonic() + one.handler.timeout
             call = partial(contextvars.copy_context().run, one.handler.call, one.message)
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise Misuse(
+                f"the handler of {one.message.kind} was called in a thread, as a plain function, and returned a"
+                " coroutine that nobody awaits, so it has done nothing; make it (or what wraps it) async def"
+            )
+        return result
 
     async def complete_in(self, tx: Transaction, message: Message, result: Any) -> None:
         """Complete a message in the transaction of its handler."""
@@ -565,7 +671,7 @@ class Worker:
             "id": message.id,
             "lease": message.lease,
             "worker": self.id,
-            "progress": json.dumps(progress),
+            "progress": as_json(progress, "the progress"),
         }
         if not await self.upkeep.link.fetch(SQL["report_progress"], **values):
             raise LeaseLost("its lease has gone to another worker")

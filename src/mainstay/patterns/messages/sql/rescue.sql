@@ -1,6 +1,8 @@
 -- Workers whose time has passed are gone: their messages are due again, the attempt counts, and the loss is on record.
 WITH late AS MATERIALIZED (
-    SELECT id, name FROM mainstay.worker WHERE alive_until < now() FOR UPDATE SKIP LOCKED
+    SELECT id, name FROM mainstay.worker
+    WHERE alive_until < now() AND id IS DISTINCT FROM :worker::bigint  -- who asks is alive, however late it is
+    FOR UPDATE SKIP LOCKED
 ), orphan AS MATERIALIZED (
     SELECT message.id, late.id AS worker, late.name
     FROM late JOIN mainstay.message ON message.leased_by = late.id AND message.state = 'running'
