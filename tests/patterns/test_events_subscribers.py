@@ -9,7 +9,7 @@ import pytest
 from events_lab import DRIVERS, Lab, copy, template
 
 from mainstay.patterns import Misuse
-from mainstay.patterns.events import Event, MissingUpcaster, upcast
+from mainstay.patterns.events import Event, MissingUpcaster, subscriptions, upcast
 from mainstay.patterns.events.control import NoSuchSubscriber, list_subscriptions, retire
 from mainstay.patterns.messages import Messages, Worker
 
@@ -131,8 +131,11 @@ async def test_old_and_new_workers_side_by_side_do_not_flip_flop(lab: Lab) -> No
     await new.database.close()
 
 
-async def test_a_forgotten_subscriber_is_retired_and_what_waits_is_called_off_in_sight(lab: Lab) -> None:
+async def test_a_forgotten_subscriber_is_retired_and_what_waits_is_called_off_in_sight(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its messages say why they ended, publishers make no more, and code that has it again brings it back."""
+    monkeypatch.setattr(subscriptions, "OBSERVED", 0.0)
     old = lab.another()
 
     async def see(event: Event) -> None: ...

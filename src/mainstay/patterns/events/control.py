@@ -35,7 +35,7 @@ async def retire(database: Database, subscriber: str) -> int:
         NoSuchSubscriber: there is none.
     """
     async with database.transaction() as tx:
-        rows = await connections.fetch(tx, SQL["retire"], {"after": 0.0, "subscriber": subscriber})
+        rows = await connections.fetch(tx, SQL["retire"], {"subscriber": subscriber})
     if not rows:
         raise NoSuchSubscriber(f"there is no subscriber {subscriber!r}, or it is retired")
     cancelled = 0

@@ -1,7 +1,8 @@
 """What travels with an event beside its payload: which event it is, what caused it, and what the user sends along.
 
 It lies in the message's headers. ``event``, ``version`` and ``id`` name the event, ``source`` is there if it came from
-a broker; all else is handed on from the event that a handler works on to those that it publishes.
+a broker, ``caused_by`` if a handler published it; all else is handed on from the event that a handler works on to those
+that it publishes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-OWN = frozenset({"event", "version", "id", "source", "time", "causation"})
+from mainstay.patterns.messages.message import CAUSED_BY, caused
+
+OWN = frozenset({"event", "version", "id", "source", "time", "causation", CAUSED_BY})
 """Headers that belong to one event and are not handed on."""
 
 _HEADER = re.compile(r"[a-z][a-z0-9]{0,19}")
@@ -59,7 +62,14 @@ def caused_by(headers: Mapping[str, str]) -> Iterator[None]:
 def new_headers(event: str, version: int) -> dict[str, str]:
     """The headers of an event that is published here and now."""
     id = str(uuid.uuid4())
-    return {"event": event, "version": str(version), "id": id, "correlation": id, **_carried.get()}
+    return {
+        "event": event,
+        "version": str(version),
+        "id": id,
+        "correlation": id,
+        **_carried.get(),
+        **caused(),
+    }
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from mainstay.patterns.errors import Misuse
 from mainstay.patterns.events.event import Event
 from mainstay.patterns.events.subscriptions import EVERY
 from mainstay.patterns.messages.handler import Handler, NotNow, Retry
-from mainstay.patterns.messages.message import Message
+from mainstay.patterns.messages.message import CAUSED_BY, Message
 
 if TYPE_CHECKING:
     from mainstay.patterns.messages.facade import Messages
@@ -38,7 +38,7 @@ TIMEOUT = 120.0
 
 _NAMES = {"correlation": "correlationid", "causation": "causationid"}
 """Headers whose CloudEvents extension has another name (CloudEvents, Correlation extension)."""
-_NOT_SENT = frozenset({"event", "version", "id", "source", "time"})
+_NOT_SENT = frozenset({"event", "version", "id", "source", "time", CAUSED_BY})
 
 
 class Relay:

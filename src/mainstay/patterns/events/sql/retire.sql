@@ -1,5 +1,4 @@
--- Retire what no worker has declared for :after seconds, of one subscriber or (null) of all.
+-- Retire a subscriber at once, by hand.
 UPDATE mainstay.subscription SET state = 'retired', since = now()
-WHERE state <> 'retired' AND declared_at <= now() - make_interval(secs => :after::float8)
-  AND subscriber = coalesce(:subscriber::text, subscriber)
+WHERE state <> 'retired' AND subscriber = :subscriber::text
 RETURNING subscriber, event
