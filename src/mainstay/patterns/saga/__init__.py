@@ -19,7 +19,7 @@ from mainstay.patterns.saga.control import (
     wait,
 )
 from mainstay.patterns.saga.saga import Saga
-from mainstay.patterns.saga.step import Call, Refused, step
+from mainstay.patterns.saga.step import Call, Refused, on_compensated, on_completed, step
 
 __all__ = [
     "Call",
@@ -30,6 +30,8 @@ __all__ = [
     "cancel",
     "compensate",
     "list_sagas",
+    "on_compensated",
+    "on_completed",
     "retry",
     "show",
     "skip",

@@ -106,17 +106,21 @@ async def wait(database: Database, id: int, *, timeout: float = 30.0) -> dict[st
     """
     refuse_in_transaction(f"waiting for saga {id}")
     pause = 0.02
-    async with asyncio.timeout(timeout):
-        while (found := await show(database, id))["ended_at"] is None:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 1.0)
+    try:
+        async with asyncio.timeout(timeout):
+            while (found := await show(database, id))["ended_at"] is None:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
+    except TimeoutError:
+        raise TimeoutError(f"saga {id} has not ended within {timeout:g} s") from None
     return found
 
 
 async def cancel(where: Any, id: int, *, because: str) -> dict[str, Any]:
     """Have a saga undo what it has done. For services: it never goes back behind a pivot that may have happened.
 
-    Where the pivot's outcome is unknown, the wish is kept and done if the pivot turns out to be refused.
+    Where the pivot's outcome is unknown, the wish is kept and done if the pivot turns out to be refused. Where the saga
+    waits for its lock and its start has something to be undone (`on_compensated`), it is done when its turn has come.
 
     Returns:
         ``id``, ``state``, ``step``, and ``requested``: whether the wish is stored and waits for the step at work.
@@ -206,7 +210,8 @@ def _move(progress: Progress, wish: Wish, because: str) -> Move | None:
     if progress.state == "waiting":
         if wish == "skip":
             raise TooLate(f"saga {progress.id} waits for {progress.lock!r} and is at no step yet")
-        return moves.back(progress, f"cancelled: {because}")
+        to = moves.back(progress, f"cancelled: {because}")
+        return None if to.step else to  # what its start did is undone under its lock, when its turn has come
     progress.requested, progress.because = wish, because
     return moves.due(progress, failed=0, attempts=1, error=None, known=False)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mainstay.patterns.errors import Misuse
-from mainstay.patterns.saga.step import Step
+from mainstay.patterns.saga.step import START, Place, Step
 
 if TYPE_CHECKING:
     from mainstay.patterns.saga.saga import Saga
@@ -33,6 +33,8 @@ class Definition:
         """The steps as they are stored with each saga."""
         return {
             "names": [one.name for one in self.steps],
+            "states": ["done" if one.name == START else "pending" for one in self.steps],
+            "first": next(one.name for one in self.steps if one.name != START),
             "pivots": [number == self.pivot for number in range(len(self.steps))],
             "patiences": [one.work.retry.attempts for one in self.steps],
             "undo_patiences": [one.undoing and one.undoing.retry.attempts for one in self.steps],
@@ -41,8 +43,7 @@ class Definition:
     @property
     def pivot(self) -> int | None:
         """Which step is the pivot: the one that says so, else the last one if it has no undo."""
-        said = [number for number, one in enumerate(self.steps) if one.pivot]
-        return said[0] if said else len(self.steps) - 1 if self.steps[-1].undoing is None else None
+        return _pivot(self.steps)
 
 
 def define(
@@ -60,6 +61,8 @@ def define(
     Raises:
         Misuse: with what is wrong about it.
     """
+    from mainstay.patterns.saga.saga import Saga
+
     steps = {
         attribute: found
         for base in reversed(cls.__mro__)
@@ -67,13 +70,24 @@ def define(
         if isinstance(found, Step)
     }
     title = name or cls.__name__
-    if not steps:
+    if all(one.place == "start" for one in steps.values()):
         raise Misuse(f"saga {title} has no steps: mark its methods with @step")
     if "/" in title or not title:
         raise Misuse(f"the name of a saga is not empty and has no slash: {title!r}")
     for attribute, one in steps.items():
-        if attribute != one.name:
-            raise Misuse(f"saga {title}: step {one.name} is known as {attribute} too; give it one name")
+        called = one.__wrapped__.__name__ if one.place == "start" else one.name
+        if attribute != called:
+            raise Misuse(f"saga {title}: step {called} is known as {attribute} too; give it one name")
+        if hasattr(Saga, attribute):
+            raise Misuse(
+                f"saga {title}: a step cannot be called {attribute}, as a part of Saga itself is; give it another name"
+            )
+    for place, hook in (("start", "on_compensated"), ("end", "on_completed")):
+        twice = [attribute for attribute, one in steps.items() if one.place == place]
+        if len(twice) > 1:
+            raise Misuse(
+                f"saga {title} has two methods with @{hook}, {' and '.join(twice)}, and can have one"
+            )
     for what, template in (("key", key), ("lock", lock)):
         for _, field, _, _ in string.Formatter().parse(template or ""):
             if field is not None and field.partition(".")[0].partition("[")[0] not in cls.model_fields:
@@ -82,16 +96,28 @@ def define(
         raise Misuse(f"saga {title}: timeout is a positive number of seconds, not {timeout}")
     if not 0 <= keep < 100 * 366 * 86400:
         raise Misuse(f"saga {title}: keep is a number of seconds from 0 to a hundred years, not {keep}")
-    ordered = tuple(steps.values())
+    places: tuple[Place, ...] = ("start", "in order", "end")
+    ordered = tuple(sorted(steps.values(), key=lambda one: places.index(one.place)))
     _check_way_back(title, ordered)
     return Definition(cls, title, queue, key, lock, timeout, keep, ordered)
+
+
+def _pivot(steps: tuple[Step[Any, Any], ...]) -> int | None:
+    said = [number for number, one in enumerate(steps) if one.pivot]
+    if said:
+        return said[0]
+    last = len(steps) - 1
+    if steps[last].place == "end" and last > 0 and steps[last - 1].undoing is None:
+        last -= 1
+    return last if steps[last].undoing is None else None
 
 
 def _check_way_back(title: str, steps: tuple[Step[Any, Any], ...]) -> None:
     pivots = [one for one in steps if one.pivot]
     if len(pivots) > 1:
         raise Misuse(f"saga {title} has two pivots, {pivots[0].name} and {pivots[1].name}, and can have one")
-    place = steps.index(pivots[0]) if pivots else len(steps) - 1
+    pivot = _pivot(steps)
+    place = len(steps) - 1 if pivot is None else pivot
     for one in steps[:place]:
         if one.undoing is None and not one.no_undo:
             raise Misuse(
@@ -99,6 +125,10 @@ def _check_way_back(title: str, steps: tuple[Step[Any, Any], ...]) -> None:
                 " @step(no_undo=True) if it leaves nothing behind"
             )
     for one in steps:
+        if one.undoing is not None and one.place == "end":
+            raise Misuse(
+                f"saga {title}: {one.name} is called when all is done, with no way back from there; drop its undo"
+            )
         if one.undoing is not None and one.no_undo:
             raise Misuse(f"saga {title}: step {one.name} says no_undo and has one")
         if one.undoing is not None and pivots and steps.index(one) >= place:

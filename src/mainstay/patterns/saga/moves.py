@@ -45,6 +45,8 @@ class Progress:
     remaining: float | None
     """Seconds until its deadline; None without one."""
     installation: str
+    message: int | None
+    """The number of the message of its step; None where that was called off or given up."""
     steps: list[StepProgress]
 
     @property

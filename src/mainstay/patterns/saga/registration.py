@@ -21,5 +21,5 @@ def register(messages: Messages, cls: type[Saga], **options: Any) -> None:
     definition = define(cls, **options)
     if messages.sagas is None:
         messages.sagas = runner.Upkeep(messages)
-    runner.register(messages, definition, messages.sagas)
+    runner.register(messages, definition)
     cls.saga_definition = definition

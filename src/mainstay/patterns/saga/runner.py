@@ -36,14 +36,14 @@ log = logging.getLogger("mainstay.saga")
 FOR_EVER = 2**31 - 1
 """Attempts that the engine allows: when it is enough is decided here."""
 MARGIN = 120.0
-"""Seconds beyond a step's own timeout until the engine cancels its handler: to get a connection and to store."""
+"""Seconds beyond a step's own timeout until the engine cancels its handler: for the statements around it."""
 UNREADABLE = 30.0
 """Seconds after which a saga whose data this code cannot read is looked at again, perhaps by other code."""
 PRUNE_EVERY = 60.0
 BATCH = 1000
 
 
-def register(engine: Engine, definition: Definition, upkeep: Upkeep) -> None:
+def register(engine: Engine, definition: Definition) -> None:
     """Have the workers of `engine` run the steps of a saga.
 
     Raises:
@@ -53,7 +53,7 @@ def register(engine: Engine, definition: Definition, upkeep: Upkeep) -> None:
         for name in (step.name, *step.aliases):
             for undo, work in ((False, step.work), (True, step.undoing)):
                 if work is not None:
-                    runner = Runner(engine, definition, step, work, undo, upkeep.transactions)
+                    runner = Runner(engine, definition, step, work, undo)
                     engine.handle(
                         Handler(
                             kind=store.kind(definition.name, name, undo=undo),
@@ -69,8 +69,6 @@ class Upkeep:
     """What the workers of one engine do for all sagas, once a second."""
 
     def __init__(self, engine: Engine) -> None:
-        self.transactions = asyncio.Semaphore(max(1, engine.database.engine.pool.size() - 1))  # type: ignore[attr-defined]
-        """Steps that may have a transaction at once: one connection is left for others."""
         self._pruned = 0.0
         engine.duties.append(self.duty)
 
@@ -79,8 +77,9 @@ class Upkeep:
         rows = await worker.upkeep.link.fetch(store.SQL["next_of_lock"], lock=None)
         worker.feed({row[0] for row in rows})
         if time.monotonic() - self._pruned >= PRUNE_EVERY:
-            self._pruned = time.monotonic()
-            await worker.upkeep.link.fetch(store.SQL["prune_sagas"], most=BATCH)
+            [(pruned,)] = await worker.upkeep.link.fetch(store.SQL["prune_sagas"], most=BATCH)
+            if pruned < BATCH:  # else there is more, which the next round takes
+                self._pruned = time.monotonic()
 
 
 class StepFailed(TryAgain):
@@ -97,14 +96,12 @@ class Runner:
         step: Step[Any, Any],
         work: Work,
         undo: bool,
-        transactions: asyncio.Semaphore,
     ) -> None:
         self._database = engine.database
         self._definition = definition
         self._step = step
         self._work = work
         self._undo = undo
-        self._transactions = transactions
 
     async def attempt(self, message: Message) -> None:
         """Handle a message: one attempt of the step."""
@@ -116,7 +113,7 @@ class Runner:
             failure = error
         else:
             return
-        async with self._transactions:
+        async with message.in_turn():
             after = await self._database.run(partial(self._failed, message=message, error=failure))
         if after is None:
             return
@@ -134,7 +131,7 @@ class Runner:
                 await self._run(progress, saga, tx)
                 await self._finish(tx, message, progress, saga)
 
-        async with self._transactions:
+        async with message.in_turn():
             await self._database.run(work)
 
     async def _outside(self, message: Message) -> None:
@@ -154,7 +151,7 @@ class Runner:
             if now is not None:
                 await self._finish(tx, message, now, saga)
 
-        async with self._transactions:
+        async with message.in_turn():
             begun = await self._database.run(begin)
         if begun is None:
             return
@@ -167,7 +164,7 @@ class Runner:
             attempt=message.attempt,
         )
         await self._run(progress, saga, call)
-        async with self._transactions:
+        async with message.in_turn():
             await self._database.run(finish)
 
     async def _begin(self, tx: Transaction, message: Message) -> Progress | None:
@@ -182,12 +179,21 @@ class Runner:
         return None
 
     async def _current(self, tx: Transaction, message: Message) -> Progress | None:
-        """The saga, locked; or None where the message is of a past version, which is then done."""
+        """The saga, locked; or None where the message is of a past version or a second one, which is then done."""
         order = json.loads(message.payload)
         progress = await store.locked(tx, order["saga"])
-        if progress is None or progress.version != order["version"]:
+        if (
+            progress is None
+            or progress.version != order["version"]
+            or progress.message not in (None, message.id)
+        ):
             await message.complete(tx)
             return None
+        if progress.message is None:
+            # Called off and started over: from now on it is the saga's message again, so that nothing overtakes it.
+            await connections.fetch(
+                tx, store.SQL["adopt_message"], {"id": progress.id, "message": message.id}
+            )
         return progress
 
     async def _run(self, progress: Progress, saga: Saga, argument: Transaction | Call) -> None:
@@ -228,7 +234,8 @@ class Runner:
         after = Retry(FOR_EVER, retry.first, retry.most).delay(message.attempt) or 0.0
         if isinstance(error, GiveUp):
             after = retry.most
-        after = float(getattr(error, "after", after))
+        if isinstance(error, TryAgain | NotNow):
+            after = error.after
         if progress.can_go_back and progress.remaining is not None:
             after = min(after, progress.remaining)
         if counted and failed == retry.attempts:

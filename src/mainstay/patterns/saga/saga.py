@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages import connections
-from mainstay.patterns.messages.message import LARGEST_PAYLOAD, PayloadTooLarge, Unserializable, storable_json
+from mainstay.patterns.messages.message import (
+    LARGEST_PAYLOAD,
+    PayloadTooLarge,
+    Unserializable,
+    short_enough,
+    storable,
+    storable_json,
+)
 from mainstay.patterns.messages.statements import load
 from mainstay.patterns.saga.definition import Definition
 from mainstay.patterns.saga.step import Step
@@ -47,8 +54,9 @@ class Saga(BaseModel):
 
         Raises:
             Misuse: the class has not been registered.
-            Unserializable: its data is no JSON that PostgreSQL can store.
+            Unserializable: its data is no JSON that PostgreSQL can store, or its key or lock no text.
             PayloadTooLarge: its data is too long.
+            ValueError: its key or lock is longer than 1000 bytes.
         """
         for values in self._start():
             if rows := await connections.fetch(connection, SQL["start_saga"], values):
@@ -71,8 +79,8 @@ class Saga(BaseModel):
             raise Misuse(f"saga {type(self).__name__} is not registered: put @messages.saga above its class")
         values = {
             "kind": definition.name,
-            "key": self._named(definition.key),
-            "lock": self._named(definition.lock),
+            "key": self._named("key", definition.key),
+            "lock": self._named("lock", definition.lock),
             "queue": definition.queue,
             "data": dump(self),
             "timeout": definition.timeout,
@@ -83,8 +91,16 @@ class Saga(BaseModel):
             values | {"queued": queued} for queued in ((False,) if values["lock"] is None else (False, True))
         ]
 
-    def _named(self, template: str | None) -> str | None:
-        return None if template is None else template.format_map(_Fields(self))
+    def _named(self, what: str, template: str | None) -> str | None:
+        if template is None:
+            return None
+        name = template.format_map(_Fields(self))
+        if not storable(name):
+            raise Unserializable(
+                f"the {what} of saga {type(self).__name__}, {name!r}, holds a character that PostgreSQL cannot store"
+            )
+        short_enough(name, f"the {what} of saga {type(self).__name__}")
+        return name
 
 
 class _Fields(Mapping[str, Any]):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from mainstay.patterns.errors import Misuse, PatternError
 from mainstay.patterns.messages.handler import Retry
@@ -21,6 +21,11 @@ BACKWARD = Retry(attempts=10, first=1.0, most=300.0)
 """How an undo is retried unless it says otherwise: for ever, and stuck after this many attempts."""
 TIMEOUT = 30.0
 """Seconds that one attempt may take unless the step says otherwise."""
+
+
+START = "start"
+"""The name of the step that is done as the saga starts: what the transaction did that started it."""
+Place = Literal["start", "in order", "end"]
 
 
 class Refused(PatternError):
@@ -117,10 +122,12 @@ class Step(Generic[S, Takes]):
         retry: Retry,
         timeout: float,
         aliases: tuple[str, ...],
+        place: Place = "in order",
     ) -> None:
         self.name = function.__name__
         self.work = Work.of(function, retry, timeout)
         self.undoing: Work | None = None
+        self.place = place
         self.pivot = pivot
         self.no_undo = no_undo
         self.aliases = aliases
@@ -224,3 +231,83 @@ def step(
         return Step(method, pivot=pivot, no_undo=no_undo, retry=retry, timeout=timeout, aliases=aliases)
 
     return declare if function is None else declare(function)
+
+
+@overload
+def on_completed(method: Callable[[S, Takes], Awaitable[None]], /) -> Step[S, Takes]: ...
+
+
+@overload
+def on_completed(
+    *, retry: Retry = ..., timeout: float = ...
+) -> Callable[[Callable[[S, Takes], Awaitable[None]]], Step[S, Takes]]: ...
+
+
+def on_completed(
+    method: Callable[[Any, Any], Awaitable[None]] | None = None,
+    /,
+    *,
+    retry: Retry = FORWARD,
+    timeout: float = TIMEOUT,
+) -> Any:
+    """Call a method once all steps are done: it is the last step, wherever it stands in the class or its bases.
+
+    Behind a pivot it is retried until it succeeds. Where no step is one, it is the pivot itself.
+
+    Args:
+        retry: as of a step.
+        timeout: seconds that one attempt may take.
+
+    Raises:
+        Misuse: the method has the wrong shape.
+    """
+
+    def declare(method: Callable[[Any, Any], Awaitable[None]]) -> Step[Any, Any]:
+        return Step(method, pivot=False, no_undo=False, retry=retry, timeout=timeout, aliases=(), place="end")
+
+    return declare if method is None else declare(method)
+
+
+@overload
+def on_compensated(method: Callable[[S, Takes], Awaitable[None]], /) -> Step[S, Takes]: ...
+
+
+@overload
+def on_compensated(
+    *, retry: Retry = ..., timeout: float = ...
+) -> Callable[[Callable[[S, Takes], Awaitable[None]]], Step[S, Takes]]: ...
+
+
+def on_compensated(
+    method: Callable[[Any, Any], Awaitable[None]] | None = None,
+    /,
+    *,
+    retry: Retry = BACKWARD,
+    timeout: float = TIMEOUT,
+) -> Any:
+    """Call a method when the saga has gone back, after all undos: it undoes what the start itself did.
+
+    What the transaction did that started the saga (the order's row) is the step `START` of its plan, which is done from
+    the beginning; this is its undo. So it is called whichever step the saga got to, none of them included, and retried
+    until it succeeds; only then has the saga ended.
+
+    Args:
+        retry: its attempts are those after which the saga counts as stuck; it goes on all the same.
+        timeout: seconds that one attempt may take.
+
+    Raises:
+        Misuse: the method has the wrong shape.
+    """
+
+    def declare(method: Callable[[Any, Any], Awaitable[None]]) -> Step[Any, Any]:
+        start = Step(
+            method, pivot=False, no_undo=False, retry=retry, timeout=timeout, aliases=(), place="start"
+        )
+        start.name, start.work, start.undoing = START, Work(_nothing, False, retry, timeout), start.work
+        return start
+
+    return declare if method is None else declare(method)
+
+
+async def _nothing(saga: Any, tx: Transaction) -> None:
+    """What `START` has to do: its work has been done by whoever started the saga."""

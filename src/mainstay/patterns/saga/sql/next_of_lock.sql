@@ -9,7 +9,8 @@ WITH turn AS (
 ), begun AS (
     UPDATE mainstay.saga
     SET state = 'running', version = version + 1, changed_at = now(),
-        step = (SELECT name FROM mainstay.saga_step WHERE saga_step.saga = saga.id AND position = 1)
+        step = (SELECT name FROM mainstay.saga_step AS planned WHERE planned.saga = saga.id AND planned.state = 'pending'
+                ORDER BY position LIMIT 1)
     FROM turn WHERE saga.id = turn.id AND saga.state = 'waiting'
     RETURNING saga.id, saga.kind, saga.step, saga.queue, saga.version
 )
