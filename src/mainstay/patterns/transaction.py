@@ -227,7 +227,7 @@ class Transaction:
             ValueError: the integer has more than 64 bits.
             sqlalchemy.exc.DBAPIError: with SQLSTATE 55P03 when the lock timeout passed.
         """
-        number = key if isinstance(key, int) else _number(key)
+        number = key if isinstance(key, int) else lock_number(key)
         if not -(2**63) <= number < 2**63:
             raise ValueError(f"an advisory lock's number is a signed 64-bit integer, not {number}")
         if wait:
@@ -359,5 +359,6 @@ async def run_hooks(hooks: Iterable[Hook]) -> None:
             log.exception("the hook %r failed; the end of its transaction stands", hook)
 
 
-def _number(key: str) -> int:
+def lock_number(key: str) -> int:
+    """The number of the advisory lock of that name: the first 8 bytes of its SHA-256, signed."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)

@@ -1,4 +1,4 @@
-"""What a consumer holds unacknowledged: bounded, and known to the broker as still at work."""
+"""What a consumer holds unacknowledged: bounded, known to the broker as still at work, and let go when it ends."""
 
 from __future__ import annotations
 
@@ -52,12 +52,24 @@ class Holding(Generic[Token]):
         return len(self._tokens)
 
 
+def heed_cancellation() -> None:
+    """Raise CancelledError if this task was cancelled and nobody noticed. Loops around a client library begin with it.
+
+    Before Python 3.12, `asyncio.wait_for`, which all client libraries use, swallows a cancellation that comes in the
+    moment in which what it waits for is done.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 @asynccontextmanager
 async def repeating(action: Callable[[], Awaitable[object]], seconds: float) -> AsyncIterator[None]:
     """Await `action()` every so many seconds while the block runs. What it raises is logged, and it goes on."""
 
     async def forever() -> None:
         while True:
+            heed_cancellation()
             await asyncio.sleep(seconds)
             try:
                 await action()

@@ -15,6 +15,8 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from mainstay.patterns.brokers.broker import PREFETCH, Broker, BrokerUnavailable, Delivery
 from mainstay.patterns.brokers.cloudevent import BadEvent, CloudEvent
+from mainstay.patterns.brokers.holding import heed_cancellation
+from mainstay.patterns.brokers.standby import while_alone
 from mainstay.patterns.database import Database
 from mainstay.patterns.errors import CommitUnknown
 from mainstay.patterns.inbox import BeingReceived, Inbox
@@ -58,6 +60,7 @@ async def receive(
     timeout: float = 30.0,  # noqa: ASYNC109 (of one attempt, not of this call, which runs for ever)
     concurrency: int = 5,
     prefetch: int = PREFETCH,
+    in_order: bool = True,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     random: Callable[[], float] = _random.random,
 ) -> None:
@@ -65,7 +68,9 @@ async def receive(
 
     For each event, in one transaction: the inbox, and if the event is new, ``await handler(tx, event)``. After its
     commit the event is acknowledged. So what the handler does through `tx` happens once, wherever a process
-    dies. Events with the same key are handled one after the other in the order in which they came.
+    dies. Events with the same key are handled one after the other in the order in which they came, also where several
+    processes receive as `consumer`: with a broker that does not see to it itself (NATS, Redis) one of them is at work
+    and the others stand by, as `standby.while_alone` has it.
 
     A handler that raises is run again, in a new transaction, while other events go on. After `attempts` failures
     ``await dead_letter(tx, letter)`` shall store the event where people see it, in a transaction with the inbox's row;
@@ -82,6 +87,7 @@ async def receive(
         timeout: seconds for one attempt, its commit included.
         concurrency: events handled at once at most, each with a connection of the database's pool.
         prefetch: events taken from the broker and not acknowledged at most, those that wait included.
+        in_order: False lets all processes be at work at once; then the order of a key is not kept (NATS, Redis).
 
     Raises:
         Refused: there is nothing to consume from.
@@ -96,11 +102,25 @@ async def receive(
     async def wait(times: int) -> None:
         await sleep(random() * min(longest_wait, first_wait * 2.0 ** min(times - 1, 30)))
 
+    go = partial(_receive, broker, consumer, prefetch, work, wait)
+    if in_order and not broker.keeps_order:
+        await while_alone(database, f"{consumer} receives from {broker.place}", go)
+    else:
+        await go()
+
+
+async def _receive(
+    broker: Broker, consumer: str, prefetch: int, work: _Work, wait: Callable[[int], Awaitable[None]]
+) -> None:
     tasks: set[asyncio.Task[None]] = set()
     last_of_key: dict[str, asyncio.Task[None]] = {}
     async with broker.consume(consumer, prefetch=prefetch) as deliveries:
         try:
             async for delivery in deliveries:
+                heed_cancellation()
+                # A broker that lost the connection forgets what it had handed out, and we are still at work on it.
+                while len(tasks) >= prefetch:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 event = _read(delivery)
                 key = event.key if isinstance(event, CloudEvent) else None
                 before = None if key is None else last_of_key.get(key)
@@ -155,6 +175,7 @@ class _Work:
         inbox = Inbox(self.consumer)
         failures = times = 0
         while True:
+            heed_cancellation()
             started = False
 
             async def attempt(tx: Transaction) -> None:
@@ -186,6 +207,7 @@ class _Work:
 
         times = 0
         while True:
+            heed_cancellation()
             try:
                 async with self.room, asyncio.timeout(self.timeout):
                     await self.database.run(attempt)

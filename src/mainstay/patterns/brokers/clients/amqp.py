@@ -25,6 +25,7 @@ from mainstay.patterns.brokers.broker import (
     missing,
 )
 from mainstay.patterns.brokers.cloudevent import CloudEvent, read
+from mainstay.patterns.brokers.holding import heed_cancellation
 from mainstay.patterns.brokers.publishing import Refusal, Unavailable, publish_in_order
 
 try:
@@ -54,7 +55,6 @@ _OTHER_PREFIX = "cloudEvents:"
 _LONGEST_ROUTING_KEY = 255
 _BACK_OFF = 1.0
 """Seconds between two attempts to consume while the server is away."""
-_LOST = "the connection was lost"
 
 
 class Implementation:
@@ -126,12 +126,10 @@ class Implementation:
             raise Refusal(f"there is no exchange {self._topic}; make one of kind topic") from None
         except ChannelAccessRefused as error:
             raise Refusal(self._say(error)) from None
-        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-            raise Unavailable(self._say(error)) from None
-        except asyncio.CancelledError:
-            if _being_cancelled():
+        except BaseException as error:
+            if not _is_lost(error):
                 raise
-            raise Unavailable(f"RabbitMQ at {self._shown}: {_LOST}") from None
+            raise Unavailable(self._say(error)) from None
 
     # ------------------------------------------------------------------------------------------ consume
 
@@ -151,6 +149,7 @@ class Implementation:
 
     async def _deliveries(self, consumer: str, prefetch: int) -> AsyncGenerator[Delivery]:
         while True:
+            heed_cancellation()
             connection: AbstractConnection | None = None
             arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
             try:
@@ -170,12 +169,10 @@ class Implementation:
                 )
             except (ChannelNotFoundEntity, ChannelPreconditionFailed, ChannelAccessRefused) as error:
                 raise Refused(self._say(error)) from None
-            except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-                log.warning("cannot consume from RabbitMQ now: %s", self._say(error))
-            except asyncio.CancelledError:
-                if _being_cancelled():
+            except BaseException as error:
+                if not _is_lost(error):
                     raise
-                log.warning("cannot consume from RabbitMQ at %s now: %s", self._shown, _LOST)
+                log.warning("cannot consume from RabbitMQ now: %s", self._say(error))
             finally:
                 if (
                     connection is not None
@@ -206,12 +203,10 @@ class Implementation:
             try:
                 async with asyncio.timeout(self._timeout):
                     await (message.ack() if by_acknowledging else message.nack(requeue=True))
-            except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-                raise BrokerUnavailable(self._say(error)) from None
-            except asyncio.CancelledError:
-                if _being_cancelled():
+            except BaseException as error:
+                if not _is_lost(error):
                     raise
-                raise BrokerUnavailable(f"RabbitMQ at {self._shown}: {_LOST}") from None
+                raise BrokerUnavailable(self._say(error)) from None
 
         return Delivery(
             {name: _canonical(value) for name, value in message.headers.items()},
@@ -259,13 +254,18 @@ class Implementation:
                 await connection.close()
 
     def _say(self, error: BaseException) -> str:
-        return f"RabbitMQ at {self._shown}: {error or type(error).__name__}"
+        return f"RabbitMQ at {self._shown}: {str(error) or 'the connection was lost'}"
 
 
-def _being_cancelled() -> bool:
-    """Whether a CancelledError is meant for our task. aiormq cancels what waits when its connection goes, too."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _is_lost(error: BaseException) -> bool:
+    """Whether it says that the connection is gone, or does not answer.
+
+    When its connection goes, aiormq cancels what waits for it, or raises a bare Exception where it knows no reason.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or not task.cancelling()
+    return isinstance(error, (*CONNECTION_EXCEPTIONS, TimeoutError)) or type(error) is Exception
 
 
 def _end(arrived: asyncio.Queue[AbstractIncomingMessage | None], *_: object) -> None:

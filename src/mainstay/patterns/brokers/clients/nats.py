@@ -23,7 +23,7 @@ from mainstay.patterns.brokers.broker import (
     missing,
 )
 from mainstay.patterns.brokers.cloudevent import BadEvent, CloudEvent, read
-from mainstay.patterns.brokers.holding import Holding, repeating
+from mainstay.patterns.brokers.holding import Holding, heed_cancellation, repeating
 from mainstay.patterns.brokers.publishing import Refusal, Unavailable, publish_in_order
 
 try:
@@ -161,7 +161,7 @@ class Implementation:
                 for reply in holding:
                     await self._client.publish(reply, Msg.Ack.Progress)
 
-        deliveries = self._deliveries(consumer, holding, deque(maxlen=2 * prefetch))
+        deliveries = self._deliveries(consumer, prefetch, holding, deque(maxlen=2 * prefetch))
         async with repeating(keep, self._redeliver_after / 3):
             try:
                 yield deliveries
@@ -175,28 +175,37 @@ class Implementation:
                             await self._client.flush()
 
     async def _deliveries(
-        self, consumer: str, holding: Holding[str], acked: deque[str]
+        self, consumer: str, prefetch: int, holding: Holding[str], acked: deque[str]
     ) -> AsyncGenerator[Delivery]:
-        """All that comes, in order: what is new waits for what a dead process held, or a lost connection swallowed."""
+        """All that comes, in order: what is newer waits for what another process held, or a lost connection swallowed.
+
+        While something is missing, what comes is gathered, until nothing is missing any more or its time has passed.
+        The server hands out again before it hands out what is new.
+        """
         loop = asyncio.get_running_loop()
         patience = self._redeliver_after * 1.1
         while True:
-            early: list[Msg] = []  # newer than what may still come again
+            heed_cancellation()
+            gathered: list[Msg] = []
             subscription: JetStreamContext.PullSubscription | None = None
             try:
                 subscription = await self._subscribe(consumer)
                 client = subscription._nc
                 connection, until = client.stats["reconnects"], loop.time() + patience
                 while True:
+                    heed_cancellation()
+                    over = loop.time() >= until
                     if until and await self._pending(subscription) <= len(holding):
                         until = 0.0
                     if not until:
-                        while early:
-                            yield self._delivery(early.pop(0), holding, acked)
-                    if early and loop.time() < until:
+                        gathered.sort(key=lambda message: message.metadata.sequence.stream)
+                        while gathered:
+                            yield self._delivery(gathered.pop(0), holding, acked)
+                    if not over and any(map(_is_new, gathered)):
                         await asyncio.sleep(_BACK_OFF / 4)
-                        continue
-                    room = 1 if early else await holding.room()
+                        if len(holding) >= prefetch:
+                            continue
+                    room = 1 if gathered else await holding.room()
                     try:
                         messages = await subscription.fetch(1 if until else room, timeout=self._fetch)
                     except TimeoutError:
@@ -204,23 +213,22 @@ class Implementation:
                     for message in messages:
                         holding.add(message.reply)
                     if client.stats["reconnects"] != connection:
-                        connection, until = client.stats["reconnects"], loop.time() + patience
+                        connection, until, over = client.stats["reconnects"], loop.time() + patience, False
                         with suppress(Error, OSError):  # those on their way were lost with the connection
                             for reply in tuple(acked):
                                 await client.publish(reply, Msg.Ack.Ack)
                     if until:
-                        again = [message for message in messages if message.metadata.num_delivered > 1]
-                        early += [message for message in messages if message.metadata.num_delivered == 1]
-                        if not again and loop.time() >= until:
+                        gathered += messages
+                        if over and all(map(_is_new, messages)):
                             until = 0.0
-                        messages = again
+                        continue
                     for message in messages:
                         yield self._delivery(message, holding, acked)
             except (Unavailable, Error, OSError, TimeoutError) as error:
                 log.warning("cannot consume from %s now: %s", self._shown, self._say(error))
                 await asyncio.sleep(_BACK_OFF)
             finally:
-                for message in early:  # not to be given back before what is older
+                for message in gathered:  # not to be given back before what is older
                     holding.discard(message.reply)
                 if subscription is not None:
                     with suppress(Error, OSError):
@@ -301,6 +309,11 @@ class Implementation:
 
     def _say(self, error: Exception) -> str:
         return str(error) if isinstance(error, Unavailable) else f"NATS at {self._shown}: {error!r}"
+
+
+def _is_new(message: Msg) -> bool:
+    """Whether it is handed out for the first time."""
+    return message.metadata.num_delivered == 1
 
 
 def encode(event: CloudEvent) -> dict[str, str]:

@@ -25,7 +25,7 @@ from mainstay.patterns.brokers.broker import (
     missing,
 )
 from mainstay.patterns.brokers.cloudevent import CloudEvent, read
-from mainstay.patterns.brokers.holding import Holding, repeating
+from mainstay.patterns.brokers.holding import Holding, heed_cancellation, repeating
 from mainstay.patterns.brokers.publishing import raise_for
 from mainstay.patterns.guards import refuse_in_transaction
 
@@ -194,6 +194,7 @@ class Implementation:
         claim_at = 0.0
         ready = interrupted = False
         while True:
+            heed_cancellation()
             room = await holding.room()
             try:
                 if not ready:
