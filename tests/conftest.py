@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from cluster import Cluster, binaries
@@ -29,6 +31,18 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@contextmanager
+def guarded(server: Cluster) -> Iterator[None]:
+    """Stop the server and remove its data also where these tests are killed: a process waits for the end of a pipe."""
+    postmaster = (server.data / "postmaster.pid").read_text().split()[0]
+    waiting = 'read _; kill -QUIT "$0"; sleep 1; rm -rf "$1"'
+    with subprocess.Popen(
+        ["sh", "-c", waiting, postmaster, str(server.folder)], stdin=subprocess.PIPE, start_new_session=True
+    ) as guard:
+        yield
+        guard.kill()
+
+
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
     """URL of an empty database on a PostgreSQL server that was there before the test.
@@ -39,7 +53,7 @@ def postgresql_url() -> Iterator[str]:
     if NAMED is not None:
         yield NAMED
     elif binaries() is not None:
-        with Cluster() as server:
+        with Cluster() as server, guarded(server):
             yield server.dsn
     else:
         require(listening(5432), "PostgreSQL on port 5432")
