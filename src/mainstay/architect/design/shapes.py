@@ -185,6 +185,10 @@ class Type(Written):
                 made = replace(made, most=float(parts.pop(0)))
             elif part == "keep" and parts:
                 made = replace(made, keep=Duration.parse(parts.pop(0)))
+            elif part in ("max", "keep"):
+                example = "text? max 200" if part == "max" else "text pii keep 90d"
+                told = f", not {parts[0]!r}" if parts else ""
+                raise ValueError(f"after {part} comes how much{told}; write it as in: {example}")
             else:
                 raise ValueError(
                     f"{part!r} is not known after a type{nearest(part, [*MARKS, 'max', 'keep'])}"
