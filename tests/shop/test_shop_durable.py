@@ -87,30 +87,29 @@ def test_a_customer_cancels_while_the_payment_is_on_its_way(shop: DurableShop, f
     assert entry["state"] == "voided"
 
 
-def test_an_order_is_cancelled_only_once_it_is_accepted(shop: DurableShop) -> None:
-    """Before its first step is done nothing would mark it cancelled: the client is told to ask again."""
+def test_an_order_is_cancelled_before_any_step(shop: DurableShop) -> None:
+    """Nothing has been done but to place it, and that is undone."""
     with psycopg.connect(shop.stack.conninfo, autocommit=True) as connection:
         connection.execute("INSERT INTO mainstay.queue (name, paused) VALUES ('default', true)")
         order = shop.place("early").json()["id"]
-        refused = shop.client.post(f"/orders/{order}/cancel")
+        assert shop.client.post(f"/orders/{order}/cancel").status_code == 202
         connection.execute("DELETE FROM mainstay.queue WHERE name = 'default'")
-    assert (refused.status_code, refused.json()["detail"]) == (
-        409,
-        "the order is only just being accepted; ask again",
-    )
-    shop.progress(order, lambda now: now["fulfilment"] == "completed")
+    found = shop.progress(order, lambda now: now["fulfilment"] == "compensated")
+    assert found["status"] == "cancelled"
+    assert {step["name"]: step["state"] for step in found["steps"]}["start"] == "undone"
+    assert shop.client.post(f"/orders/{order}/cancel").status_code == 409
 
 
 def test_the_books_add_up_whatever_is_killed(shop: DurableShop) -> None:
     """Orders under load while service, workers and connections are killed and the providers misbehave."""
     load, chaos = shop.storm(seed=11, seconds=10.0, every=0.8)
     assert chaos.kills.total() >= 5, chaos.kills
-    assert len(load.replies) >= 10
+    assert len(load.replies) >= 5, "too little was ordered to tell anything"
     assert books.differences(shop.examine()) == []
 
 
 def test_the_audit_finds_a_worker_that_sends_no_keys(shop: DurableShop) -> None:
-    """Where answers are lost such a worker has money held twice; the rest of the books is in order."""
+    """Where answers are lost such a worker has money held twice, and may send mails twice; the rest is in order."""
     shop.stack.use_worker("keyless_worker:messages")
     shop.faults(lose=1.0)
     order = shop.place("keyless").json()["id"]
@@ -118,4 +117,5 @@ def test_the_audit_finds_a_worker_that_sends_no_keys(shop: DurableShop) -> None:
     shop.faults()
     wrong = {finding.what: finding.wrong for finding in shop.examine()}
     assert wrong.pop("money")
+    wrong.pop("mails")
     assert not any(wrong.values())

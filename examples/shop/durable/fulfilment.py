@@ -7,7 +7,7 @@ with an idempotency key that is the same in every attempt. Once the money is cap
 from sqlalchemy import select
 
 from mainstay.patterns import Transaction
-from mainstay.patterns.saga import Call, Refused, Saga, step
+from mainstay.patterns.saga import Call, Refused, Saga, on_compensated, step
 from safe.catalogue import give_back, reserve
 from safe.database import orders
 from safe.orders import move
@@ -16,7 +16,7 @@ from shop.models import Line, Payment, Shipment
 from shop.schemas import NewLine
 
 from . import providers
-from .events import OrderCancelled, OrderPaid, OrderPlaced, OrderShipped
+from .events import OrderCancelled, OrderPaid, OrderShipped
 from .messages import messages
 from .settings import FOR_EVER, INSIDE, OUTSIDE
 
@@ -30,13 +30,9 @@ class FulfilOrder(Saga):
     authorization: str = ""
     tracking_number: str = ""
 
-    # It never gives up, and `cancel_order` waits for it: an order that goes back is always cancelled by its undo.
-    @step(retry=FOR_EVER)
-    async def accept(self, tx: Transaction) -> None:
-        await tx.publish(OrderPlaced(order_id=self.order_id, total_cents=self.total_cents))
-
-    @accept.undo
+    @on_compensated(retry=FOR_EVER)
     async def cancel(self, tx: Transaction) -> None:
+        """The order was placed by the transaction that started the saga: whatever came of it, it is cancelled now."""
         move(await orders.lock(tx, self.order_id), "cancelled")
         await tx.publish(OrderCancelled(order_id=self.order_id))
 

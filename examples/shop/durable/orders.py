@@ -9,12 +9,13 @@ from shop.errors import Conflict
 from shop.models import Line, Order, Product
 from shop.schemas import NewOrder
 
+from .events import OrderPlaced
 from .fulfilment import FulfilOrder
 from .schemas import Progress, StepProgress
 
 
 async def place(new: NewOrder) -> Order:
-    """Write the order down and have it fulfilled: both or, if this transaction fails, neither."""
+    """Write the order down, tell of it and have it fulfilled: all of it or, if this transaction fails, nothing."""
     async with db.transaction() as tx:
         await customers.get(tx, new.customer_id)
         wanted = [line.product_id for line in new.lines]
@@ -30,6 +31,7 @@ async def place(new: NewOrder) -> Order:
         order = Order(customer_id=new.customer_id, total_cents=total, lines=lines)
         tx.add(order)
         await tx.flush()
+        await tx.publish(OrderPlaced(order_id=order.id, total_cents=total))
         await FulfilOrder(order_id=order.id, total_cents=total).start(tx)
     return order
 
@@ -51,11 +53,8 @@ async def progress(order_id: int) -> Progress:
 
 async def cancel_order(order_id: int) -> None:
     """Ask for the order to be undone; a step that is at work ends first."""
-    saga = await _saga(db, order_id)
-    if (await show(db, saga))["steps"][0]["state"] == "pending":
-        raise Conflict("the order is only just being accepted; ask again")
     try:
-        await cancel(db, saga, because="the customer asked for it")
+        await cancel(db, await _saga(db, order_id), because="the customer asked for it")
     except TooLate as error:
         raise Conflict("the order is paid, or has ended already") from error
 

@@ -121,11 +121,8 @@ class Stack:
         for name in PROVIDERS:
             self.start(name)
         await asyncio.to_thread(self._migrate)
-        # Not ready without workers: an event is for the subscribers that the database knows of as it is published.
-        for name in self._names:
+        for name in ("service", *self._names):
             self.start(name)
-        self.start("service")
-        await self._until_subscribed()
         async with httpx.AsyncClient() as client:
             for name in self.urls:
                 path = "/health" if name == "service" else "/ledger"
@@ -194,8 +191,15 @@ class Stack:
                 (await client.put(f"{self.urls[name]}/faults", json=own, timeout=STARTING)).raise_for_status()
 
     def _migrate(self) -> None:
+        self._run("alembic", "-c", "durable/alembic.ini", "upgrade", "head")
+        # Before anything is published: an event is for the subscribers that the database knows of.
+        self._run("mainstay", "subscriptions", "declare", self._worker)
+        with psycopg.connect(self.conninfo) as connection:
+            connection.execute((SHOP / "durable" / "seed.sql").read_bytes())
+
+    def _run(self, *command: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "alembic", "-c", "durable/alembic.ini", "upgrade", "head"],
+            [sys.executable, "-m", *command],
             cwd=SHOP,
             env=self._environment,
             capture_output=True,
@@ -203,18 +207,7 @@ class Stack:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"the migrations failed:\n{done.stderr}")
-        with psycopg.connect(self.conninfo) as connection:
-            connection.execute((SHOP / "durable" / "seed.sql").read_bytes())
-
-    async def _until_subscribed(self) -> None:
-        query = "SELECT count(*) > 0 AND bool_and(state = 'open') FROM mainstay.subscription"
-        async with asyncio.timeout(STARTING):
-            async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
-                while (await (await connection.execute(query)).fetchone()) != (True,):
-                    if dead := [name for name in self._names if not self.alive(name)]:
-                        raise RuntimeError(f"{dead[0]} ended as it started")
-                    await asyncio.sleep(0.1)
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
 
     def _reap(self) -> None:
         for process in self._processes.values():
