@@ -200,6 +200,33 @@ async def test_a_wrapper_that_hides_async_loses_nothing(db: Database, messages: 
     assert "returned a coroutine that nobody awaits" in errors(sql)[0]
 
 
+async def test_a_result_beyond_the_databases_limits_fails_alone(
+    db: Database, messages: Messages, sql: Any
+) -> None:
+    """SQLSTATE class 54, as of a result too large for jsonb: what else was done is written down all the same."""
+    sql(
+        "CREATE FUNCTION limit_of_results() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.result = '1' THEN RAISE"
+        " 'string too long to represent as jsonb string' USING ERRCODE = '54000'; END IF; RETURN NEW; END $$;"
+        " CREATE TRIGGER small BEFORE UPDATE ON mainstay.message FOR EACH ROW EXECUTE FUNCTION limit_of_results()"
+    )
+
+    async def work(message: Message) -> int:
+        return int(message.payload)
+
+    messages.handle(Handler(kind="work", call=work, keep=60))
+    try:
+        await publish(db, *(ONE.but(payload=str(n)) for n in range(3)))
+        async with messages.worker():
+            await until(
+                lambda: (
+                    sql("SELECT state::text FROM mainstay.message ORDER BY id")
+                    == [("succeeded",), ("dead",), ("succeeded",)]
+                )
+            )
+    finally:
+        sql("DROP TRIGGER small ON mainstay.message; DROP FUNCTION limit_of_results")
+
+
 async def test_a_plain_function_may_run_on_the_event_loop(db: Database, messages: Messages, sql: Any) -> None:
     """Called once, and done: without `blocking` it runs where async functions do."""
     ran: list[int] = []
