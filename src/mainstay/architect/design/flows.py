@@ -88,6 +88,8 @@ class Flows:
 
     def _events(self, op: Op) -> list[Flow]:
         flows: list[Flow] = []
+        if op.kind in ("subscription", "stream"):
+            return flows  # an event is handed to who is connected: nothing is asked for anew
         for name in op.spec.on:
             emitters = self.system.events[name].emitters
             flows += [
