@@ -140,9 +140,9 @@ def package(
     from mainstay.architect.design.generated import generate
 
     folder = write or check
-    before = packing.previous(folder) if folder is not None else {}
+    result.previous = packing.previous(folder) if folder is not None else {}
     blueprint = packing.sources_digest(result.study.system.source.files)
-    files = generate(result, before)
+    files = generate(result)
     texts = {file.path: file.text for file in files}
     failed = False
     if check is not None:

@@ -150,8 +150,48 @@ class Document:
                     message = str(problem["ctx"]["error"])
                 case _:
                     name = next((part for part in reversed(where) if isinstance(part, str)), "")
-                    message = f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+                    message = f"{name}: {_expected(problem)}" if name else _expected(problem)
             raise refuse(self, where, message) from None
+
+
+def _expected(problem: Any) -> str:
+    """What pydantic says of a value, in the words of a document."""
+    context, value = problem.get("ctx", {}), problem["input"]
+    given = (
+        "a mapping"
+        if isinstance(value, dict)
+        else "a list"
+        if isinstance(value, list | tuple)
+        else f"{value!r:.80}"
+    )
+    given = "nothing" if value is None else given
+    match problem["type"]:
+        case "dict_type" | "model_type" | "model_attributes_type" | "dataclass_type" | "mapping_type":
+            return f"this must be a mapping, not {given}"
+        case "list_type" | "tuple_type" | "set_type":
+            return f"this must be a list, not {given}"
+        case "string_type":
+            return f"this must be text, not {given}"
+        case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
+            return f"this must be a whole number, not {given}"
+        case "float_type" | "float_parsing" | "finite_number":
+            return f"this must be a number, not {given}"
+        case "bool_type" | "bool_parsing":
+            return f"this must be true or false, not {given}"
+        case "greater_than_equal" | "greater_than":
+            sign = "at least" if problem["type"] == "greater_than_equal" else "above"
+            least = context.get("ge", context.get("gt"))
+            return f"this must be {sign} {least}, not {given}"
+        case "less_than_equal" | "less_than":
+            sign = "at most" if problem["type"] == "less_than_equal" else "below"
+            most = context.get("le", context.get("lt"))
+            return f"this must be {sign} {most}, not {given}"
+        case "literal_error" | "enum":
+            words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+            return f"{given} is not one of {', '.join(words)}{nearest(str(value), words)}"
+        case "string_too_short":
+            return "this must not be empty"
+    return f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def refuse(document: Document, where: Where, message: str) -> MainstayError:

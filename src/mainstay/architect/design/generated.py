@@ -8,17 +8,13 @@ kind of file is adding a module. ``package.py`` puts them into a folder, ``verif
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from mainstay.architect.design.study import Result
 
 FOLDERS = ("contracts", "diagrams", "documents")
-NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +46,15 @@ class Generated:
     examples: tuple[Example, ...] = field(default=())
 
 
-def generate(result: Result, previous: Mapping[str, str] = NONE) -> list[Generated]:
-    """Every file of the package, by path.
-
-    Args:
-        result: the design.
-        previous: texts of the package as it was last written, by path. Modules whose `generate` takes them keep what
-            must not change from one version to the next, such as the field numbers of protocol buffers.
-    """
+def generate(result: Result) -> list[Generated]:
+    """Every file of the package, by path; what must stay as it was is taken from `Result.previous`."""
     files: dict[str, Generated] = {}
     for folder in FOLDERS:
         package = importlib.import_module(f"mainstay.architect.design.{folder}")
         for module in pkgutil.iter_modules(package.__path__):
             loaded = importlib.import_module(f"{package.__name__}.{module.name}")
             if hasattr(loaded, "generate"):
-                takes = "previous" in inspect.signature(loaded.generate).parameters
-                for file in loaded.generate(result, previous) if takes else loaded.generate(result):
+                for file in loaded.generate(result):
                     if file.path in files:
                         raise ValueError(f"{file.path} is generated twice")
                     files[file.path] = file
