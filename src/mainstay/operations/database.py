@@ -61,6 +61,11 @@ async def _run(database: Database, work: Callable[[Database], Awaitable[T]], wit
             if with_tables:
                 await check(database)
             return await work(database)
+        except UnicodeEncodeError as error:  # as Python has what a shell hands over in another encoding
+            shown = str(error.object).encode(errors="replace").decode()
+            raise MainstayError(
+                f"an argument is no UTF-8: {shown[:60]!r}; write it in the terminal's encoding."
+            ) from None
         except (PatternError, DBAPIError, OSError, NoConnection) as error:
             raise explained(error) from error
 

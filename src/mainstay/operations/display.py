@@ -203,9 +203,11 @@ def states(given: Sequence[str] | None, literal: Any) -> list[Any]:
     """The names given, which must be among those of the literal type.
 
     Raises:
-        MainstayError: there is no such state.
+        MainstayError: there is no such state, or none is named.
     """
     known = get_args(literal)
+    if given and not names(given):  # such as "$STATE" that is not set: not to be taken for all
+        raise MainstayError(f"--state names no state; there are {', '.join(known)}.")
     for name in names(given):
         if name not in known:
             raise MainstayError(

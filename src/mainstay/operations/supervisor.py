@@ -177,15 +177,25 @@ class Supervisor:
 
 async def _listen(child: Child, reader: asyncio.StreamReader) -> None:
     with suppress(OSError):
-        while line := await reader.readline():
-            child.heard, child.info = time.monotonic(), json.loads(line)
+        while True:
+            with suppress(
+                ValueError
+            ):  # cut short while this process did not listen; a sign of life all the same
+                line = await reader.readline()
+                if not line:
+                    return
+                child.info = json.loads(line)
+            child.heard = time.monotonic()
             child.started.set()
 
 
 def _told(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal, which has no name
+        return f"was ended by signal {-code}"
 
 
 def supervise(settings: Settings, processes: int) -> int:

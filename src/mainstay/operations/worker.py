@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import typer
 
+from mainstay.errors import MainstayError
 from mainstay.operations.display import names
 from mainstay.operations.settings import Settings
 
@@ -60,7 +62,10 @@ def worker(
     grace: Annotated[
         float,
         typer.Option(
-            "--grace", min=0, help="Seconds that handlers may go on after SIGTERM; then they are handed back."
+            "--grace",
+            min=0,
+            max=86_400,
+            help="Seconds that handlers may go on after SIGTERM; then they are handed back.",
         ),
     ] = 25.0,
     health: Annotated[
@@ -78,9 +83,14 @@ def worker(
     ] = "info",
 ) -> None:
     """Run the handlers of an app: its jobs, event subscribers, saga steps and schedules, until SIGTERM."""
+    chosen = tuple(names(queues))
+    if queues and not chosen:  # such as "$QUEUES" that is not set: not to be taken for all
+        raise MainstayError("--queues names no queue; leave it out to serve those of all handlers.")
+    if math.isnan(grace):
+        raise MainstayError("--grace is a number of seconds.")
     settings = Settings(
         target,
-        queues=tuple(names(queues)),
+        queues=chosen,
         concurrency=concurrency,
         lease=lease,
         grace=grace,

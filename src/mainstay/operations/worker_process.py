@@ -136,9 +136,9 @@ class Supervised(threading.Thread):
                 return
 
     def tell(self, report: Mapping[str, Any]) -> None:
-        """Say how it goes."""
+        """Say how it goes, unless the supervisor does not listen: a worker never waits for it."""
         with suppress(OSError):
-            self._line.send(json.dumps(report).encode() + b"\n")
+            self._line.send(json.dumps(report).encode() + b"\n", socket.MSG_DONTWAIT)
 
 
 def work(settings: Settings, line: socket.socket | None = None) -> int:
