@@ -18,7 +18,7 @@ from functools import cached_property
 from mainstay.architect.design.figures import SECONDS, SHARE, Figure
 from mainstay.architect.design.risks import Study
 from mainstay.architect.design.system import Act, Dep, Edge, Op
-from mainstay.architect.design.trees import below, gateways, groups
+from mainstay.architect.design.trees import below, gateways, groups, kept
 
 MOST = 4000
 """Expansions, after which the chance is bounded from below rather than computed."""
@@ -134,19 +134,17 @@ class Chances:
     def bridged(self, op: Op) -> tuple[float, list[Figure]]:
         """The share of failing runs that an operation's cache answers, and the figures.
 
-        An entry is as old as chance has it, up to `fresh`; nothing renews it during an outage, whose length is
-        exponential with the mean `assume.outage`. Without `stale` the hits of what is still fresh count; with it every
-        call, for as long as the entry may be used.
+        Without `stale` the hits of what is still fresh count (`trees.kept`); with it every call, for as long as the
+        entry may be used. Outages are exponential with the mean `assume.outage`.
         """
         system, cache = self.study.system, op.spec.cache
         if cache is None:
             return 0.0, []
         outage, hit = system.assumption("outage", SECONDS), self.study.flows.hit(op)
-        fresh = cache.fresh.seconds / outage.value
-        mean = -math.expm1(-fresh) / fresh if fresh > 0 else 1.0
+        fresh = kept(cache.fresh.seconds, outage.value)
         if cache.stale is not None:
-            return 1 - math.exp(-cache.stale.seconds / outage.value) * mean, [outage]
-        return hit.value * (1 - mean), [hit, outage]
+            return 1 - math.exp(-cache.stale.seconds / outage.value) * (1 - fresh), [outage]
+        return hit.value * fresh, [hit, outage]
 
     def run(self, op: Op) -> Block:
         """One run of the operation, past its cache."""

@@ -29,6 +29,8 @@ class Stage:
     weight: float
     mean: float
     variance: float
+    most: float = math.inf
+    """It never takes longer, in seconds: what a timeout cuts off."""
 
     def shape(self) -> tuple[float, float]:
         """Mean and standard deviation of the logarithm."""
@@ -37,6 +39,8 @@ class Stage:
 
     def below(self, seconds: float) -> float:
         """The share that takes at most so long."""
+        if seconds >= self.most:
+            return 1.0
         if self.mean <= 0 or self.variance <= self.mean**2 * 1e-12:
             return 1.0 if seconds >= self.mean else 0.0
         if seconds <= 0:
@@ -49,7 +53,7 @@ class Stage:
         if self.mean <= 0:
             return 0.0
         mu, sigma = self.shape()
-        return math.exp(mu + deviations * sigma)
+        return min(self.most, math.exp(mu + deviations * sigma))
 
 
 @dataclass(frozen=True)
@@ -94,20 +98,22 @@ class Spread:
         if self is NOTHING:
             return other
         return _few(
-            Stage(a.weight * b.weight, a.mean + b.mean, a.variance + b.variance)
+            Stage(a.weight * b.weight, a.mean + b.mean, a.variance + b.variance, a.most + b.most)
             for a in self.stages
             for b in other.stages
         )
 
     def later(self, seconds: float) -> Spread:
         """The same, after a fixed wait."""
-        return Spread(tuple(Stage(s.weight, s.mean + seconds, s.variance) for s in self.stages))
+        return Spread(
+            tuple(Stage(s.weight, s.mean + seconds, s.variance, s.most + seconds) for s in self.stages)
+        )
 
     def repeated(self, times: int) -> Spread:
         """So many, one after the other."""
         if len(self.stages) == 1:
             (only,) = self.stages
-            return Spread((Stage(1.0, only.mean * times, only.variance * times),))
+            return Spread((Stage(1.0, only.mean * times, only.variance * times, only.most * times),))
         made, square = NOTHING, self
         while times:
             if times & 1:
@@ -127,17 +133,17 @@ class Spread:
             if (share := stage.below(seconds)) <= 1e-9:
                 continue
             if share > 1 - 1e-9 or stage.variance == 0:
-                kept.append(Stage(stage.weight * share, stage.mean, stage.variance))
+                kept.append(Stage(stage.weight * share, stage.mean, stage.variance, stage.most))
                 continue
             mu, sigma = stage.shape()
             at = (math.log(seconds) - mu) / sigma
             mean = stage.mean * _normal(at - sigma) / share
             square = (stage.variance + stage.mean**2) * _normal(at - 2 * sigma) / share
-            kept.append(Stage(stage.weight * share, mean, max(0.0, square - mean**2)))
+            kept.append(Stage(stage.weight * share, mean, max(0.0, square - mean**2), seconds))
         total = sum(stage.weight for stage in kept)
         if total <= 0:
             return 0.0, NOTHING
-        return total, Spread(tuple(Stage(s.weight / total, s.mean, s.variance) for s in kept))
+        return total, Spread(tuple(Stage(s.weight / total, s.mean, s.variance, s.most) for s in kept))
 
 
 NOTHING = Spread((Stage(1.0, 0.0, 0.0),))
@@ -149,14 +155,17 @@ def lognormal(p99: float, tail: float) -> Spread:
         return NOTHING
     sigma = math.log(tail) / Z99
     mean = p99 / tail * math.exp(sigma**2 / 2)
-    return Spread((Stage(1.0, mean, mean**2 * math.expm1(sigma**2)),))
+    most = (
+        p99 / tail * math.exp(4 * sigma)
+    )  # one in 30 000 takes longer; so that sums with what is cut off have an end
+    return Spread((Stage(1.0, mean, mean**2 * math.expm1(sigma**2), most),))
 
 
 def mixed(*parts: tuple[float, Spread]) -> Spread:
     """Either, with these weights; they are scaled to add up to 1."""
     total = sum(weight for weight, _ in parts)
     return _few(
-        Stage(weight / total * s.weight, s.mean, s.variance)
+        Stage(weight / total * s.weight, s.mean, s.variance, s.most)
         for weight, spread in parts
         if weight > 0
         for s in spread.stages
@@ -180,17 +189,17 @@ def _merged(a: Stage, b: Stage) -> Stage:
     weight = a.weight + b.weight
     mean = (a.weight * a.mean + b.weight * b.mean) / weight
     square = (a.weight * (a.variance + a.mean**2) + b.weight * (b.variance + b.mean**2)) / weight
-    return Stage(weight, mean, max(0.0, square - mean**2))
+    return Stage(weight, mean, max(0.0, square - mean**2), max(a.most, b.most))
 
 
 def _longer(a: Stage, b: Stage) -> Stage:
     weight = a.weight * b.weight
     for short, long in ((a, b), (b, a)):
         if short.reach(4.0) <= long.reach(-4.0):
-            return Stage(weight, long.mean, long.variance)
+            return Stage(weight, long.mean, long.variance, long.most)
     low, high = max(a.reach(-5.0), b.reach(-5.0)), max(a.reach(5.0), b.reach(5.0))
     if low <= 0 or high <= low:
-        return Stage(weight, max(a.mean, b.mean), max(a.variance, b.variance))
+        return Stage(weight, max(a.mean, b.mean), max(a.variance, b.variance), max(a.most, b.most))
     step = math.log(high / low) / POINTS
     mean, square = low, low**2  # below the lowest point it is certain that neither is done
     before = low
@@ -201,7 +210,7 @@ def _longer(a: Stage, b: Stage) -> Stage:
         mean += longer * (after - before)
         square += longer * 2 * middle * (after - before)
         before = after
-    return Stage(weight, mean, max(0.0, square - mean**2))
+    return Stage(weight, mean, max(0.0, square - mean**2), max(a.most, b.most))
 
 
 def _normal(z: float) -> float:

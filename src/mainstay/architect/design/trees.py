@@ -6,6 +6,7 @@ What is handed over (``later``) or told by an event is no part of it. A ring of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from mainstay.architect.design.figures import SECONDS, Figure
@@ -88,6 +89,20 @@ def longest(system: System, edge: Edge) -> tuple[float, list[Figure]]:
         seconds += other.value
         figures.append(other)
     return seconds * edge.call.times, figures
+
+
+def kept(fresh: float, outage: float) -> float:
+    """The share of a cache's hits that it still has during an outage of what fills it.
+
+    An entry is as old as chance has it, up to `fresh`; nothing renews it during the outage, whose length is
+    exponential.
+
+    Args:
+        fresh: seconds for which an entry is used.
+        outage: seconds that an outage lasts, on average.
+    """
+    ratio = fresh / outage
+    return 1 + math.expm1(-ratio) / ratio if ratio > 0 else 0.0
 
 
 def gateways(system: System) -> list[Part]:

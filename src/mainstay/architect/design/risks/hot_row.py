@@ -95,13 +95,17 @@ def hottest(study: Study) -> dict[Entity, list[Writer]]:
     system = study.system
     found: dict[Entity, list[Writer]] = {}
     for op in system.ops.values():
-        for write in op.writes:
+        once: set[Entity] = set()
+        for write in sorted(op.writes, key=lambda each: -(each.hottest.value if each.hottest else 0.0)):
             service = system.services.get(write.entity.service)
+            if write.entity in once:
+                continue  # several fields of one row, under one lock
             if write.how != "changes" or service is None or service.store != "postgresql":
                 continue
             flow = study.flows.runs(op)
             if flow.peak <= 0:
                 continue
+            once.add(write.entity)
             share = system.figure((*write.where, "hottest"), write.hottest, "hottest", SHARE)
             lock = locked(study, op)
             inputs = (*flow.inputs, share, lock)

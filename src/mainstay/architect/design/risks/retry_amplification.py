@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mainstay.architect.design.figures import PER_SECOND, SHARE, Figure, show
+from mainstay.architect.design.figures import PER_SECOND, SECONDS, SHARE, Figure, show
+from mainstay.architect.design.questions import listed
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Dep, Edge, Op
-from mainstay.architect.design.trees import retry_of, tries
+from mainstay.architect.design.trees import kept, retry_of, tries
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
@@ -16,13 +17,14 @@ KIND = Kind(
     title="Retries along a chain of calls overrun a dependency's limit",
     severity=Severity.HIGH,
     formula="sum over ways to it of peak × attempts(first call) × … × attempts(last call) > limit; "
-    "attempts = 1 + repetitions, or 1 + budget; above a call with a fallback nothing is repeated",
+    "attempts = 1 + repetitions, or 1 + budget; above a call with a fallback nothing is repeated; a cache "
+    "above it keeps only the hits that outlast the outage",
     why="While the dependency answers, nobody repeats. As it slows down, every caller repeats at once, and attempts "
     "multiply at each level of the chain: it is asked most when it can do least, and stays down.",
     wrong_when="Too high where a breaker or a retry budget cuts repetitions off that the blueprint does not mention, "
     "or where only some failures are repeated; it is a bound: of several calls in one run (xN) the first that "
     "fails ends "
-    "it. Too low where clients repeat on their own, and where a cache above it empties while it is down.",
+    "it. Too low where clients repeat on their own.",
     remedy="Repeat at one level only, with a budget; queue what need not be answered at once.",
     patterns=("job",),
     sources=("Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures",),
@@ -49,27 +51,33 @@ def assess(study: Study) -> Iterator[Risk]:
         worst = sum(attempts.over(edge) for edge in dep.edges)
         if worst <= limit.value or worst <= plain * (1 + 1e-9):
             continue
+        repeated = any(figure.key.endswith("retry") and figure.value > 1 for figure in inputs.values())
+        caches = "caches above it run empty" if attempts.emptied else ""
+        when = " and ".join(filter(None, ["callers repeat" if repeated else "", caches]))
         yield Risk(
             KIND,
             dep.id,
-            f"{dep.name} may be asked {show(worst, PER_SECOND)} when callers repeat, more than its limit of {limit}",
+            f"{dep.name} may be asked {show(worst, PER_SECOND)} when {when}, more than its limit of {limit}",
             " + ".join(terms) + f" = {show(worst, PER_SECOND)} > {limit}",
             (*inputs.values(), limit),
-            _remedy(study, dep, plain, worst, limit),
+            _remedy(attempts, dep, plain, worst, limit),
             system.at(*dep.where),
             value=worst,
             need=limit.value,
         )
 
 
-def _remedy(study: Study, dep: Dep, plain: float, worst: float, limit: Figure) -> str:
+def _remedy(attempts: Attempts, dep: Dep, plain: float, worst: float, limit: Figure) -> str:
     if plain >= limit.value:
         return (
             f"even one attempt each is {show(plain, PER_SECOND)}: ask for a limit above that, or call it later, "
             f"by a job limited to {limit}"
         )
+    if attempts.emptied:
+        names = listed([op.id for op in dict.fromkeys(attempts.emptied)])
+        return f"a breaker below the cache of {names}, that lets at most {limit} through while {dep.name} is down"
     ways = [f"a retry budget of {(limit.value / plain - 1) * 100:.0f}% keeps within the limit"]
-    nearest = sum(study.flows.over(edge).peak * tries(edge) for edge in dep.edges)
+    nearest = sum(attempts.study.flows.over(edge).peak * tries(edge) for edge in dep.edges)
     if nearest < worst and nearest <= limit.value:
         ways.append(f"repeat only where {dep.name} itself is called: {show(nearest, PER_SECOND)}")
     return "; or ".join(ways)
@@ -82,6 +90,8 @@ class Attempts:
     study: Study
     inputs: dict[str, Figure] = field(default_factory=dict)
     """What was repeated on the ways that were walked."""
+    emptied: list[Op] = field(default_factory=list)
+    """Operations on those ways that have a cache."""
     _runs: dict[Op, float] = field(default_factory=dict)
     _open: set[Op] = field(default_factory=set)
 
@@ -101,9 +111,18 @@ class Attempts:
         self._open.add(op)
         extra = sum(self.over(edge) - flows.over(edge).peak for edge in op.callers if edge.waits)
         self._open.discard(op)
-        miss = 1 - flows.hit(op).value if op.spec.cache is not None else 1.0
-        self._runs[op] = flows.runs(op).peak + extra * miss
+        self._runs[op] = (flows.of(op).peak + extra) * self._miss(op)
         return self._runs[op]
+
+    def _miss(self, op: Op) -> float:
+        """The share of calls that its cache, which nothing fills any more, lets through."""
+        if op.spec.cache is None:
+            return 1.0
+        system = self.study.system
+        hit, outage = self.study.flows.hit(op), system.assumption("outage", SECONDS)
+        self.emptied.append(op)
+        self.inputs.update({figure.key: figure for figure in (hit, outage)})
+        return 1 - hit.value * kept(op.spec.cache.fresh.seconds, outage.value)
 
     def _note(self, edge: Edge) -> None:
         attempts, retry = self.study.system.attempts(edge), retry_of(edge)
