@@ -11,6 +11,7 @@ import asyncio
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -126,10 +127,11 @@ class Lab:
         return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none"
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what still runs, and forget what it said."""
         for process in self.processes.values():
             process.kill()
             process.communicate()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 async def database_away(lab: Lab, seconds: float) -> list[tuple[str, str]]:

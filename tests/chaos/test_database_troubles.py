@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from mainstay.patterns import Database, Transaction
-from mainstay.patterns.messages import Handler, Message, Messages, NewMessage, Retry
+from mainstay.patterns.messages import Handler, Message, Messages, NewMessage, ReadOnlyDatabase, Retry
 from mainstay.patterns.schema import SchemaBehind, upgrade
 from mainstay.patterns.schema.upgrade import migrations
 from mainstay.patterns.serialization_retry import sqlstate
@@ -126,7 +126,7 @@ async def test_a_database_that_is_read_only_for_a_while(
                     "INSERT INTO mainstay.message (kind, queue, payload, ready_at, rank)"
                     " SELECT 'effect', 'default', '{}', now(), now() FROM generate_series(1, 20)"
                 )
-            with pytest.raises(Exception, match="read-only transaction"):
+            with pytest.raises(ReadOnlyDatabase, match="URL of the primary"):
                 await messages.worker().run()
             assert query(cluster, "SELECT count(*) FROM effect") == [(0,)]
         finally:

@@ -112,7 +112,7 @@ class Builds:
         """Rows."""
         return self._looking.execute(sql).fetchall()
 
-    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
         """Wait for a condition, with a bound."""
         end = time.monotonic() + seconds
         while not condition():
