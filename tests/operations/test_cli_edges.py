@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from operations_help import Ended
@@ -64,21 +64,49 @@ def test_every_signal_can_be_told() -> None:
     assert _told(-36) == "was ended by signal 36"
 
 
+@pytest.fixture
+def signals_as_before() -> Iterator[None]:
+    """What is done about signals in this process, as it was."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_as_before")
 def test_a_worker_never_waits_for_a_supervisor_that_does_not_listen() -> None:
     """It would hold up its event loop, and with it its leases."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        before = {
-            number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
-        }
-        try:
-            supervised = Supervised(ours, Ending(1.0))
-            for _ in range(1000):
-                supervised.tell({"queues": ["x" * 1000]})
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        supervised = Supervised(ours, Ending(1.0))
+        for _ in range(1000):
+            supervised.tell({"queues": ["x" * 1000]})
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+@pytest.mark.usefixtures("signals_as_before")
+@pytest.mark.parametrize("supervisor_first", [True, False])
+async def test_a_signal_and_its_echo_from_the_supervisor_are_one(supervisor_first: bool) -> None:
+    """Whichever comes first; a second signal hurries."""
+    worker, ending = _Worker(), Ending(60.0)
+    ending.attach(worker)  # type: ignore[arg-type]
+    says = [ending.ask, lambda: signal.raise_signal(signal.SIGTERM)]
+    for say in says if supervisor_first else says[::-1]:
+        say()
+        await asyncio.sleep(0)
+    assert worker.stopped == 1
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(0)
+    assert worker.stopped == 2
 
 
 async def test_a_report_that_was_cut_short_is_passed_over() -> None:

@@ -52,6 +52,7 @@ class Ending:
     def __init__(self, grace: float) -> None:
         self._grace = grace
         self._asked = False
+        self._signals = 0
         self._hurried = False
         self._stop: Callable[[], object] | None = None
         self.listen()
@@ -98,7 +99,9 @@ class Ending:
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._stop is None:
             os._exit(0)  # nothing was leased yet
-        elif self._asked:
+        # Whoever signals all processes at once also has the supervisor say it, perhaps before the signal comes.
+        self._signals += 1
+        if self._signals > 1:
             self.hurry()
         else:
             self.ask()
