@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from operations_help import Ended, Program
+from operations_help import Ended
 
 Sql = Callable[..., list[Any]]
-Start = Callable[..., Program]
+Mainstay = Callable[..., Ended]
 
 SHOP = """
 import os
@@ -46,10 +47,16 @@ async def paid(event: Paid) -> None: ...
 
 
 @pytest.fixture
-def declare(folder: Path, start: Start) -> Callable[..., Ended]:
-    """Run the command on an app of that folder."""
-    (folder / "declared_shop.py").write_text(SHOP)
-    return lambda *arguments: start("subscriptions", "declare", *arguments).wait()
+def declare(
+    tmp_path: Path, url: str, mainstay: Mainstay, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ended]:
+    """Run the command on an app of the current folder."""
+    (tmp_path / "declared_shop.py").write_text(SHOP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.delitem(sys.modules, "declared_shop", raising=False)
+    return lambda *arguments: mainstay("subscriptions", "declare", *arguments)
 
 
 def test_all_subscribers_are_known_afterwards(declare: Callable[..., Ended], sql: Sql) -> None:
