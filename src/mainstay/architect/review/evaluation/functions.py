@@ -105,12 +105,20 @@ def _decorated(frame: Frame, tree: Tree) -> Tree:
             operation = found.t[1]
         if operation is not None and operation.scope:
             tree = Scope(operation.scope, tree, where, f"@{last_name(target)}")
+            if decorator[0] == f.CALL and _is_strict(frame, decorator[3]):
+                tree = Scope("serializable", tree, where, f"@{last_name(target)}")
         elif found.t and found.t[0] == "fun":
             wrapper = frame.program.functions[found.t[1]]
             kinds = _wrapping(frame, wrapper)
             for kind in kinds:
                 tree = Scope(kind, tree, where, f"@{last_name(target)}")
     return tree
+
+
+def _is_strict(frame: Frame, named: Facts) -> bool:
+    """Whether a decorator's arguments ask for serializable transactions."""
+    asked = [frame.expression(value).t for name, value in named if name in ("isolation", "isolation_level")]
+    return any(t and t[0] == "str" and "SERIALIZABLE" in t[1].upper() for t in asked)
 
 
 def _wrapping(frame: Frame, wrapper: Function) -> tuple[str, ...]:
