@@ -141,6 +141,20 @@ services:
     }
 
 
+def test_a_path_is_numbered_where_every_other_is_taken() -> None:
+    text = """
+services:
+  shop:
+    owns: {Order: {id: uuid}}
+    does:
+      one: {http: POST /orders}
+      two: {http: POST /orders/bring}
+      three: {http: POST /orders/bring-orders}
+      bring_orders: {takes: {at: date}, creates: Order}
+"""
+    assert routes(result_of(text).study.system, "shop")[3].path == "/orders/bring-orders-2"
+
+
 def test_two_operations_written_at_one_path_are_refused_with_the_place() -> None:
     text = """
 services:
@@ -195,6 +209,11 @@ def test_a_new_order_is_made_once_whatever_is_repeated(shop: dict[str, Any]) -> 
     assert (
         conflicts["examples"]["OutOfStock"]["value"]["type"] == "https://test.example/problems/out-of-stock"
     )
+
+
+def test_a_field_that_the_service_does_not_know_is_refused(shop: dict[str, Any]) -> None:
+    assert shop["components"]["schemas"]["PlaceOrderRequest"]["additionalProperties"] is False
+    assert "additionalProperties" not in shop["components"]["schemas"]["Order"]  # answers may grow
 
 
 def test_each_problem_has_a_type_and_a_status_of_its_own(shop: dict[str, Any]) -> None:
