@@ -8,6 +8,7 @@ Only the wing that a verb stands in is imported, so that a production install ne
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -113,6 +114,8 @@ def run() -> None:
             raise MainstayError(
                 "'--' needs the command of the service behind it, such as: -- python -m uvicorn app:app."
             )
+        if arguments[:1] == ["design"]:
+            gc.disable()  # until a blueprint is read: nothing of what is loaded goes away
         app = compose(arguments[0] if arguments else None)
         code = app(args=arguments, standalone_mode=False, obj=command)
     except MainstayError as error:

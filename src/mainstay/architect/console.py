@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,6 +70,8 @@ def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 def write_file(file: Path, text: str) -> None:
     """Write all of it or nothing, and leave no temporary file. Raises `MainstayError` where that is not possible."""
+    import tempfile
+
     try:
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:

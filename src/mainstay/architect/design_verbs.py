@@ -5,6 +5,7 @@ It stands apart from the other verbs so that it starts at once: what only some o
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -127,6 +128,7 @@ def design(
     chosen = _kinds(settings, select, ignore)
     delivery = Delivery(format, output)
     known = known_findings(settings, baseline)
+    gc.enable()
     result = study_file(blueprint, chosen=chosen, against=against)
     report, failed = result.report, False
     if write or check or verify or what_if or sensitivity or simulate:
