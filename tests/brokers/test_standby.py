@@ -111,9 +111,6 @@ async def test_whose_connection_is_ended_gives_up_its_work(
 
 async def test_a_holder_that_shows_no_life_loses_the_lock(two: list[Database], db: Database) -> None:
     """PostgreSQL ends its connection; here its heart beats only once in 3 s, as that of a process that is stopped."""
-    async with db.transaction() as tx:
-        if int(await tx.scalar(text("SHOW server_version_num")) or 0) < 140000:
-            pytest.skip("idle_session_timeout came with PostgreSQL 14")
     turns = Turns()
     slow = asyncio.create_task(while_alone(two[0], NAME, turns.work(0), look=10.0, beat=3.0, silent=1.0))
     await turns.until(1)
@@ -129,6 +126,20 @@ async def test_a_holder_that_shows_no_life_loses_the_lock(two: list[Database], d
             await asyncio.sleep(0.05)
     slow.cancel()
     await asyncio.gather(slow, return_exceptions=True)
+
+
+async def test_the_lock_holds_up_no_vacuum(two: list[Database], db: Database) -> None:
+    """Its transaction is idle, and has neither a snapshot nor a number."""
+    async with taking_turns(two), db.transaction() as tx:
+        state = await tx.execute(
+            text(
+                "SELECT state, backend_xmin IS NULL AND backend_xid IS NULL, pid"
+                + HOLDER
+                + " AND state LIKE 'idle%'"
+            )
+        )
+        rows = state.all()
+    assert [tuple(row)[:2] for row in rows] == [("idle in transaction", True)]
 
 
 async def test_what_the_work_raises_is_raised(two: list[Database]) -> None:

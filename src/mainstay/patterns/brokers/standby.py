@@ -1,9 +1,13 @@
 """One process at a time does a thing, and the others stand by: an advisory lock of PostgreSQL tells which.
 
-The lock belongs to a connection that does nothing else. A process that dies loses it at once; of one that is stopped
-or cut off, PostgreSQL ends that connection after `SILENT` seconds. Who notices that its connection has ended gives up
-its work, within `BEAT` seconds, and who takes over waits for twice as long before it begins. So two are at work only
-where one was stopped for longer than `SILENT` and goes on: until it notices.
+The lock belongs to a transaction that does nothing else, on a connection of its own. So it also holds behind a pooler,
+and it is free as soon as that connection ends, whoever ends it: a process that dies loses it at once, one that is
+stopped or cut off after `SILENT` seconds, by PostgreSQL's idle_in_transaction_session_timeout. Under READ COMMITTED a
+transaction at rest has no snapshot, so it keeps vacuum from nothing.
+
+Who notices that its connection has ended gives up its work, within `BEAT` seconds, and who takes over waits for twice
+as long before it begins. So two are at work only where one was stopped for longer than `SILENT` and goes on: until it
+notices.
 """
 
 from __future__ import annotations
@@ -25,14 +29,17 @@ LOOK = 1.0
 BEAT = 1.0
 """Seconds between two signs of life; one may take five times as long."""
 SILENT = 30.0
-"""Seconds without a sign of life after which the lock is free. (A server before version 14 keeps it for longer.)"""
+"""Seconds without a sign of life after which the lock is free."""
 
-_TAKE = parse("take", "SELECT pg_try_advisory_lock(:number::bigint)")
-_LIVE = parse("live", "SELECT true")
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+# The second limit came with version 17, and would end the transaction however lively it is.
 _LIMIT = parse(
     "limit",
-    "SELECT set_config(name, :seconds::text || 's', false) FROM pg_settings WHERE name = 'idle_session_timeout'",
+    "SELECT set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE :silent::text END, true)"
+    " FROM pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')",
 )
+_TAKE = parse("take", "SELECT pg_try_advisory_xact_lock(:number::bigint)")
+_LIVE = "SELECT true"
 
 
 async def while_alone(
@@ -47,8 +54,7 @@ async def while_alone(
     """Do `work` while this process is the one that holds the lock `name`; stand by otherwise.
 
     When the lock is lost, `work` is cancelled, and begun again when it has been got back. This takes one connection
-    beside the pool of `database`, which must lead to the server itself or through a pooler by session: one that
-    hands out servers by transaction (PgBouncer in transaction mode) keeps nobody from the lock.
+    beside the pool of `database`, which is idle in a transaction all the while, as ``mainstay stands by``.
 
     Returns:
         When `work` does. What it raises is raised here.
@@ -71,9 +77,16 @@ async def _locked(database: Database, name: str, look: float, beat: float, silen
         driver: Driver | None = None
         try:
             driver = await connect(database, "stands by")
-            await driver.fetch(_LIMIT, seconds=str(max(1, round(silent))))
-            while not (await driver.fetch(_TAKE, number=lock_number(name)))[0][0]:
+            while True:
                 heed_cancellation()
+                await driver.run(_BEGIN)
+                await driver.fetch(_LIMIT, silent=f"{round(silent * 1000)}ms")
+                if (await driver.fetch(_TAKE, number=lock_number(name)))[0][0]:
+                    await driver.run(
+                        _LIVE
+                    )  # by the simple protocol, whose end lets go of the last one's snapshot
+                    break
+                await driver.run("ROLLBACK")
                 if not told:
                     log.info("%s: another process is at work, and this one stands by", name)
                 told = True
@@ -103,7 +116,7 @@ async def _at_work(name: str, work: Callable[[], Awaitable[None]], driver: Drive
                 return True
             try:
                 async with asyncio.timeout(5 * beat):
-                    await driver.fetch(_LIVE)
+                    await driver.run(_LIVE)
             except Exception as error:  # whatever a driver raises whose connection is gone
                 log.warning("%s: this process gives up its turn, for it was cut off: %r", name, error)
                 return False
