@@ -359,6 +359,16 @@ def test_webhooks_come_in_signed_and_go_out_as_cloud_events(shop: dict[str, Any]
     assert event["data"]["id"] == order  # one row has one id throughout
 
 
+def test_a_dependency_that_has_a_certificate_signs_nothing() -> None:
+    text = """
+depends: {ledger: {auth: mtls, sends: Settled}}
+services: {shop: {does: {settle: {on: Settled}}}}
+"""
+    made = document(text, "shop")
+    assert made["paths"]["/webhooks/ledger"]["post"]["security"] == [{"mtls": []}]
+    assert made["components"]["securitySchemes"]["mtls"]["type"] == "mutualTLS"
+
+
 def test_other_services_call_with_a_certificate_and_what_none_calls_is_not_offered() -> None:
     text = """
 services:

@@ -76,7 +76,7 @@ def document(system: System, service: str) -> Book | None:
 def _whole(book: Book) -> dict[str, Any]:
     system, service = book.system, book.service
     spec = system.services[service]
-    about = spec.about or f"{sentence(service)} of the system {system.name}."
+    about = spec.about or f"The service {service} of the system {system.name}."
     components = {
         "messages": dict(sorted(book.messages.items())),
         "schemas": dict(sorted(book.schemas.components.items())),

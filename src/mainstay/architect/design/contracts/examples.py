@@ -74,6 +74,8 @@ TEXTS = {
     "signature": "v1,9f86d081",
     "trace": "4bf92f3577b34da6a3ce929d0e0e4736", "level": "info", "service": "orders", "operation": "place_order",
     "greeting": "Good morning", "detail": "Two of three lamps are left.", "error": "The card was declined.",
+    "event": "OrderPaid",
+    "action": "orders.read", "scope": "orders:read", "scopes": "orders:read", "label": "urgent", "source": "web",
 }  # fmt: skip
 NAMES = (
     (("product", "item", "article", "good", "offer", "variant", "part", "material"), "Walnut desk lamp"),

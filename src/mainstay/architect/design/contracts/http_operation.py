@@ -216,7 +216,11 @@ class Book(Shared):
         if op.lists and op.kind not in STREAMING:
             target, _ = resolved(self.system, given, op.service)
             entity = given.entity if given.entity and not given.field else pascal(op.name)
-            return self.schemas.named(f"page {given} {op.spec.page} {target}", f"{entity}Page", schema)
+            return self.schemas.named(
+                f"page {given} {op.spec.page} {target}",
+                f"{entity}{'Page' if op.spec.page else 'List'}",
+                schema,
+            )
         if op.lists:
             inner: Schema = schema["properties"]["items"]["items"]
             return inner

@@ -19,7 +19,7 @@ from mainstay.architect.design.contracts.naming import (
 )
 from mainstay.architect.design.contracts.payloads import event_fields, event_state
 from mainstay.architect.design.contracts.routes import Route, routes
-from mainstay.architect.design.contracts.webhooks import SIGNED, cloud_event, signature_parameters
+from mainstay.architect.design.contracts.webhooks import SIGNED, cloud_event, signature_parameters, signed_by
 from mainstay.architect.design.contracts.yaml_text import dump
 from mainstay.architect.design.generated import Generated
 from mainstay.architect.design.questions import listed
@@ -80,7 +80,7 @@ def _whole(book: Book, paths: dict[str, Any], tags: dict[str, str], hooks: dict[
     system, service = book.system, book.service
     spec = system.services[service]
     host = f"{service}.{system.name}.example".replace("_", "-")
-    about = spec.about or f"{sentence(service)} of the system {system.name}."
+    about = spec.about or f"The service {service} of the system {system.name}."
     made: dict[str, Any] = {
         "openapi": VERSION,
         "info": {
@@ -230,7 +230,7 @@ def _incoming(book: Book, sender: str, ops: list[Op]) -> dict[str, Any]:
             "repetition is recognized by its id and does nothing."
         ),
         "tags": ["webhooks"],
-        "security": [{f"{SIGNED}{sender}": []}],
+        "security": [{signed_by(system, sender): []}],
         "requestBody": {"required": True, "content": {JSON: content}},
         "responses": {
             "204": {"description": "It is stored."},

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mainstay.architect.design.contracts.examples import Examples
 from mainstay.architect.design.contracts.json_schema import DIALECT, Schema, Schemas
-from mainstay.architect.design.contracts.naming import words
+from mainstay.architect.design.contracts.naming import dashed, words
 from mainstay.architect.design.contracts.payloads import event_about, event_fields, event_state
 from mainstay.architect.design.generated import Example, Generated
 from mainstay.architect.design.study import Result
@@ -33,7 +33,7 @@ def generate(result: Result) -> Iterable[Generated]:
         title = " ".join(words(service)).capitalize()
         document = {
             "$schema": DIALECT,
-            "$id": f"urn:{system.name}:{service}",
+            "$id": f"https://{dashed(system.name)}.example/schemas/{dashed(service)}",
             "title": f"{title}: entities and events",
             "anyOf": [schema for _, schema in roots],
             "$defs": dict(sorted(schemas.components.items())),

@@ -16,6 +16,12 @@ SIGNED = "signature_of_"
 """Prefix of the security scheme of a dependency that sends webhooks."""
 
 
+def signed_by(system: System, sender: str) -> str:
+    """The security scheme by which a dependency shows who it is: what its ``auth`` says, else a signature."""
+    how = system.deps[sender].spec.auth
+    return how if how in ("mtls", "jwt", "api_key", "oidc") else f"{SIGNED}{sender}"
+
+
 def source(system: System, service: str) -> str:
     """The CloudEvents source of what a service tells: ``/shop/orders``."""
     return f"/{system.name}/{service}"
