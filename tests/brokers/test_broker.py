@@ -16,6 +16,9 @@ from mainstay.patterns.brokers import broker
         ("mqtt://user:secret@host", "amqp://, kafka://, nats://, redis://"),
         ("127.0.0.1:4222", "begins with"),
         ("nats:", "begins with"),
+        ("me:secret@host", "begins with"),
+        ("kafkas://me:secret@host", "takes TLS from its options"),
+        ("natss://me:secret@host", "takes TLS from its options"),
     ],
 )
 def test_an_address_of_no_broker_is_refused(address: str, says: str) -> None:

@@ -143,3 +143,9 @@ async def test_old_rows_are_forgotten_in_batches(db: Database) -> None:
         await prune(db, older_than=timedelta(0))
     with pytest.raises(ValueError, match="at least 1"):
         await prune(db, batch=0)
+
+
+async def test_a_name_with_nul_is_no_name(db: Database) -> None:
+    """A sender may have put it there; PostgreSQL would refuse it with an error of its own."""
+    with pytest.raises(ValueError, match="NUL"):
+        await credit(db, "evt_\0")
