@@ -115,6 +115,20 @@ def test_attributes_of_cloud_events_stand_in_headers_as_each_protocol_has_them(
     assert message["correlationId"]["location"] == f"$message.header#/{prefix}correlationid"
 
 
+def test_an_event_of_two_services_names_both_as_its_source() -> None:
+    text = """
+services:
+  shop: {does: {sell: {by: anyone, emits: Sold}}}
+  till: {does: {sell: {by: anyone, emits: Sold}}}
+  desk: {store: none, does: {note: {on: Sold}}}
+"""
+    made = documents(result_of(text))["desk"]
+    headers = made["components"]["messages"]["Sold"]["headers"]["properties"]
+    assert headers["source"] == {"enum": ["/test/shop", "/test/till"]}
+    assert list(made["channels"]) == ["shop", "till"]
+    assert list(made["operations"]) == ["noteOnSold", "noteOnSold2"]
+
+
 def test_bindings_of_kafka_and_amqp() -> None:
     kafka = shop("{broker: kafka}")
     assert kafka["orders"]["channels"]["orders"]["bindings"]["kafka"]["topic"] == "test.orders"

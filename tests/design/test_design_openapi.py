@@ -311,6 +311,20 @@ def test_headers_of_cache_limit_and_deprecation(shop: dict[str, Any]) -> None:
     assert headers["Sunset"]["schema"]["const"] == "Tue, 01 Jun 2027 00:00:00 GMT"
 
 
+def test_an_older_version_says_where_the_newer_one_is() -> None:
+    text = """
+services:
+  shop:
+    owns: {Order: {id: uuid}}
+    does:
+      place_order: {by: anyone, takes: {at: date}, gives: Order, deprecated: 2026-12-01 use place_order_v2}
+      place_order_v2: {by: anyone, takes: {at: timestamp}, gives: Order, version: v2}
+"""
+    headers = operation(document(text, "shop"), "place_order")["responses"]["201"]["headers"]
+    assert headers["Link"]["schema"]["const"] == '</v2/orders>; rel="successor-version"'
+    assert "Sunset" not in headers
+
+
 def test_the_reply_to_a_step_is_in_the_state_it_leads_to(shop: dict[str, Any]) -> None:
     reply = operation(shop, "cancel")["responses"]["200"]["content"]["application/json"]["example"]
     assert reply["status"] == "cancelled"

@@ -136,10 +136,12 @@ def _message(book: Book, event: str, protocol: str, prefix: str, emitter: str) -
 def _headers(book: Book, event: str, prefix: str, emitter: str, key: Any) -> tuple[Schema, dict[str, Any]]:
     """The attributes of a CloudEvent as headers, and an example of them."""
     where = source(book.system, emitter)
+    emitters = {op.service for op in book.system.events[event].emitters if isinstance(op, Op)}
+    sources = sorted(source(book.system, service) for service in emitters)
     known: list[tuple[str, Schema, str]] = [
         ("specversion", {"const": "1.0"}, "1.0"),
         ("id", {"type": "string", "format": "uuid"}, same_uuid(f"event {event}")),
-        ("source", {"const": where}, where),
+        ("source", {"enum": sources} if len(sources) > 1 else {"const": where}, where),
         ("type", {"const": event_type(event)}, event_type(event)),
         ("time", {"type": "string", "format": "date-time"}, MOMENT),
         ("correlationid", {"type": "string"}, same_uuid("correlation")),

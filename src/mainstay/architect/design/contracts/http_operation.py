@@ -169,6 +169,11 @@ class Book(Shared):
             headers |= {name: self.header(name) for name in ("RateLimit-Policy", "RateLimit")}
         if op.spec.deprecated is not None:
             headers |= ending(op)
+            after = next((other for other in self.routes if other.op.name == op.spec.deprecated.use), None)
+            if after is not None and not after.inside:
+                link = f'<{after.path}>; rel="successor-version"'
+                about_link = "What takes its place (RFC 5829)."
+                headers["Link"] = {"description": about_link, "schema": {"type": "string", "const": link}}
         if op.kind == "long":
             return self._accepted(op, headers)
         schema = self._reply(op)
