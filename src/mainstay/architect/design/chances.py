@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,8 +20,8 @@ from mainstay.architect.design.risks import Study
 from mainstay.architect.design.system import Act, Dep, Edge, Op
 from mainstay.architect.design.trees import below, gateways, groups, kept
 
-MOST = 4000
-"""Expansions, after which the chance is bounded from below rather than computed."""
+MOST, LARGE = 250, 30
+"""Factors looked at, and factors in one tree, beyond which the chance is bounded from below rather than computed."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,14 @@ class Factor:
     ways: tuple[Block, ...] = ()
 
     @cached_property
-    def names(self) -> Counter[str]:
-        """Its components, and how often each is asked."""
-        return sum((way.names for way in self.ways), Counter())
+    def names(self) -> frozenset[str]:
+        """Its components."""
+        return frozenset().union(*(way.names for way in self.ways))
+
+    @cached_property
+    def size(self) -> int:
+        """Factors in it, itself too, at most `LARGE` and one more."""
+        return min(LARGE + 1, 1 + sum(way.size for way in self.ways))
 
     @cached_property
     def drawn(self) -> bool:
@@ -57,13 +62,21 @@ class Block:
     factors: tuple[tuple[Factor, int], ...] = ()
 
     @cached_property
-    def names(self) -> Counter[str]:
-        """Its components, and how often each is asked."""
-        found = Counter(self.needed)
-        for factor, times in self.factors:
-            for name, count in factor.names.items():
-                found[name] += count * min(times, 2)
-        return found
+    def names(self) -> frozenset[str]:
+        """Its components."""
+        return self.needed.union(*(factor.names for factor, _ in self.factors))
+
+    @cached_property
+    def size(self) -> int:
+        """Factors in it, at most `LARGE` and one more."""
+        return min(LARGE + 1, sum(factor.size for factor, _ in self.factors))
+
+    @cached_property
+    def settled(self) -> tuple[tuple[Factor, int], ...]:
+        """Its factors, where it is known that all its components are up."""
+        if self.needed.isdisjoint(frozenset().union(*(factor.names for factor, _ in self.factors))):
+            return self.factors
+        return given(self.factors, self.needed, up=True)[0]
 
     @cached_property
     def _hash(self) -> int:
@@ -191,51 +204,52 @@ class Chance:
 
     def __init__(self, values: Mapping[str, float]) -> None:
         self.values = values
-        self.expansions = 0
-        self._known: dict[Block, float] = {}
+        self.seen = 0
+        """Factors that were looked at to condition on something."""
+        self._deep = False
+        self._known: dict[int, tuple[Block, float]] = {}
+        """By identity, and the block kept, so that no other takes its place."""
 
     @property
     def exact(self) -> bool:
         """False: more components are shared than can be told apart, and what was given is a lower bound."""
-        return self.expansions <= MOST
+        return self.seen <= MOST
 
     def of(self, block: Block) -> float:
         """The chance that a block comes true."""
-        if block not in self._known:
+        if id(block) not in self._known:
             certain = math.prod(self.values[name] for name in sorted(block.needed))
-            rest = [
-                (_given(factor, block.needed, up=True), times)
-                if not block.needed.isdisjoint(factor.names)
-                else (factor, times)
-                for factor, times in block.factors
-            ]
-            for cluster in _clusters(rest):
-                certain *= self._cluster(cluster)
-            self._known[block] = certain
-        return self._known[block]
+            if block.size > LARGE:
+                self.seen = MOST + 1
+            if self.exact:
+                for cluster in _clusters(block.settled):
+                    certain *= self._cluster(cluster)
+            else:
+                factors = block.factors if self._deep else block.settled
+                self._deep = True
+                certain *= self._least(factors)
+            self._known[id(block)] = (block, certain)
+        return self._known[id(block)][1]
 
     def _cluster(self, factors: list[tuple[Factor, int]]) -> float:
-        asked: Counter[str] = Counter()
-        for factor, times in factors:
-            for name, count in factor.names.items():
-                asked[name] += count * times
+        asked = Counter(
+            name for factor, times in factors for name in factor.names for _ in range(min(times, 2))
+        )
         if len(factors) == 1 and factors[0][1] == 1:
-            shared = Counter(name for way in factors[0][0].ways for name in way.names)
-            if all(count == 1 for count in shared.values()):
+            asked = Counter(name for way in factors[0][0].ways for name in way.names)
+            if all(count == 1 for count in asked.values()):
                 return self._one(factors[0][0])
-            asked = Counter({name: asked[name] for name, count in shared.items() if count > 1})
         elif not asked:
             return math.prod(self._one(factor) ** times for factor, times in factors)
-        self.expansions += 1
         if not self.exact:
-            # What rises with every component is positively correlated (Harris): the product is a lower bound.
-            return math.prod(self._least(factor) ** times for factor, times in factors)
+            return self._least(factors)
         pivot = min(asked, key=lambda name: (-asked[name], name))
-        chosen, chance = frozenset([pivot]), self.values[pivot]
+        chance = self.values[pivot]
         total = 0.0
         for up, weight in ((True, chance), (False, 1 - chance)):
             if weight > 0:
-                known = tuple((_given(factor, chosen, up), times) for factor, times in factors)
+                known, seen = given(factors, frozenset([pivot]), up)
+                self.seen += seen
                 total += weight * self.of(Block(factors=known))
         return total
 
@@ -243,30 +257,44 @@ class Chance:
         fails = math.prod(1 - self.of(way) for way in factor.ways)
         return factor.free + (1 - factor.free) * (1 - fails)
 
-    def _least(self, factor: Factor) -> float:
-        best = max((self.of(way) for way in factor.ways), default=0.0)
-        return factor.free + (1 - factor.free) * best
+    def _least(self, factors: Sequence[tuple[Factor, int]]) -> float:
+        """A lower bound: what rises with every component is positively correlated (Harris), so the product is one."""
+        least = 1.0
+        for factor, times in factors:
+            best = max((self.of(way) for way in factor.ways), default=0.0)
+            least *= (factor.free + (1 - factor.free) * best) ** times
+        return least
 
 
-def _given(factor: Factor, names: frozenset[str], up: bool) -> Factor:
-    """The factor where it is known of some components that they are up, or down."""
-    ways: list[Block] = []
-    for way in factor.ways:
-        if names.isdisjoint(way.names):
-            ways.append(way)
-            continue
-        if not up and not names.isdisjoint(way.needed):
-            continue
-        inner = Block(
-            way.needed - names, tuple((_given(each, names, up), times) for each, times in way.factors)
-        )
-        if not inner.needed and all(each.free >= 1 for each, _ in inner.factors):
-            return Factor(1.0)
-        ways.append(inner)
-    return Factor(factor.free, tuple(ways))
+def given(
+    factors: Sequence[tuple[Factor, int]], names: frozenset[str], up: bool
+) -> tuple[tuple[tuple[Factor, int], ...], int]:
+    """The factors where it is known of some components that they are up, or down; and how many had to be looked at."""
+    known: dict[int, Factor] = {}
+
+    def of(factor: Factor) -> Factor:
+        if names.isdisjoint(factor.names):
+            return factor
+        if id(factor) not in known:
+            known[id(factor)] = made(factor)
+        return known[id(factor)]
+
+    def made(factor: Factor) -> Factor:
+        ways: list[Block] = []
+        for way in factor.ways:
+            if names.isdisjoint(way.names):
+                ways.append(way)
+            elif up or names.isdisjoint(way.needed):
+                inner = Block(way.needed - names, tuple((of(each), times) for each, times in way.factors))
+                if not inner.needed and all(each.free >= 1 for each, _ in inner.factors):
+                    return Factor(1.0)
+                ways.append(inner)
+        return Factor(factor.free, tuple(ways))
+
+    return tuple((of(factor), times) for factor, times in factors), len(known)
 
 
-def _clusters(factors: list[tuple[Factor, int]]) -> list[list[tuple[Factor, int]]]:
+def _clusters(factors: Sequence[tuple[Factor, int]]) -> list[list[tuple[Factor, int]]]:
     """Factors that share no component with those of another cluster."""
     found: list[tuple[set[str], list[tuple[Factor, int]]]] = []
     for factor, times in factors:

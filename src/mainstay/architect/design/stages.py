@@ -2,9 +2,9 @@
 
 99th percentiles do not add: that two calls are both slow is rarer than that one is. Each stage is a lognormal, given
 by its 99th percentile and how many times its median that is; a sum of two is again taken as a lognormal with the exact
-mean and variance (Fenton and Wilkinson); so is the longer of two, with moments found by quadrature of the product of
-their distributions. What happens in some runs only stays apart, as a component of a mixture with its weight: the 99th
-percentile behind a cache that answers 90 % is the 90th of what it does not answer.
+mean and variance (Fenton and Wilkinson); the longer of two as one with the mean and the 99th percentile of the
+product of their distributions. What happens in some runs only stays apart, as a component of a mixture with its
+weight: the 99th percentile behind a cache that answers 90 % is the 90th of what it does not answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 Z99 = 2.3263478740408408
 """The 99th percentile of the standard normal distribution."""
 MOST = 8
-"""Components of a mixture; beyond it the two most alike are made one."""
+"""Components of a mixture; beyond it the most alike are made one."""
 POINTS = 48
 """Of the quadrature, evenly spaced in the logarithm of time."""
 
@@ -173,16 +173,19 @@ def mixed(*parts: tuple[float, Spread]) -> Spread:
 
 
 def _few(stages: Iterable[Stage]) -> Spread:
-    """At most `MOST` components: neighbours that differ least are made one, with mean and variance of both."""
+    """At most `MOST` components: neighbours whose means lie close are made one, with mean and variance of both."""
     found = sorted((stage for stage in stages if stage.weight > 0), key=lambda s: (s.mean, s.variance))
+    close = 1.05
     while len(found) > MOST:
-        at = min(range(len(found) - 1), key=lambda i: _apart(found[i], found[i + 1]))
-        found[at : at + 2] = [_merged(found[at], found[at + 1])]
+        kept = [found[0]]
+        for stage in found[1:]:
+            if stage.mean <= kept[-1].mean * close:
+                kept[-1] = _merged(kept[-1], stage)
+            else:
+                kept.append(stage)
+        found = kept
+        close *= 1.1
     return Spread(tuple(found))
-
-
-def _apart(a: Stage, b: Stage) -> float:
-    return a.weight * b.weight / (a.weight + b.weight) * (b.mean - a.mean) ** 2
 
 
 def _merged(a: Stage, b: Stage) -> Stage:
@@ -201,16 +204,30 @@ def _longer(a: Stage, b: Stage) -> Stage:
     if low <= 0 or high <= low:
         return Stage(weight, max(a.mean, b.mean), max(a.variance, b.variance), max(a.most, b.most))
     step = math.log(high / low) / POINTS
-    mean, square = low, low**2  # below the lowest point it is certain that neither is done
-    before = low
+    mean = before = low  # below the lowest point it is certain that neither is done
+    p99 = high
     for at in range(1, POINTS + 1):
         after = low * math.exp(step * at)
         middle = (before + after) / 2
-        longer = 1 - a.below(middle) * b.below(middle)
-        mean += longer * (after - before)
-        square += longer * 2 * middle * (after - before)
+        done = a.below(middle) * b.below(middle)
+        mean += (1 - done) * (after - before)
+        if p99 == high and done >= 0.99:
+            p99 = _product(a, b, before - (after - before), after)
         before = after
-    return Stage(weight, mean, max(0.0, square - mean**2), max(a.most, b.most))
+    # The lognormal of that mean and that 99th percentile: by its variance its tail would be too thin.
+    sigma = Z99 - math.sqrt(max(0.0, Z99**2 - 2 * math.log(max(p99 / mean, 1.0))))
+    return Stage(weight, mean, mean**2 * math.expm1(sigma**2), max(a.most, b.most))
+
+
+def _product(a: Stage, b: Stage, low: float, high: float) -> float:
+    """The 99th percentile of the longer of two, which lies between these."""
+    for _ in range(12):
+        middle = (low + high) / 2
+        if a.below(middle) * b.below(middle) < 0.99:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _normal(z: float) -> float:

@@ -6,6 +6,7 @@ begins to count.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 
 from mainstay.architect.design.figures import COUNT, SECONDS, Figure
@@ -13,6 +14,9 @@ from mainstay.architect.design.risks import Study
 from mainstay.architect.design.stages import NOTHING, Spread, lognormal, mixed
 from mainstay.architect.design.system import Act, Dep, Edge, Op
 from mainstay.architect.design.trees import below, crosses, dependency_p99, groups, pauses
+
+GENERAL = (("tail", COUNT), ("hop", SECONDS))
+"""Assumptions that all times rest on."""
 
 
 class Times:
@@ -24,6 +28,7 @@ class Times:
         beside: operations whose calls are all made at the same time.
         single: calls that are made once in place of several times.
         p99s: other 99th percentiles for dependencies, in seconds; like the others for what a remedy gives.
+        base: the times without these changes, of which what they do not touch is taken.
     """
 
     def __init__(
@@ -32,39 +37,66 @@ class Times:
         without: frozenset[Edge] = frozenset(),
         beside: frozenset[Op] = frozenset(),
         single: frozenset[Edge] = frozenset(),
-        p99s: dict[Dep, float] | None = None,
+        p99s: Mapping[Op | Dep | Act | None, float] | None = None,
+        base: Times | None = None,
     ) -> None:
         self.study, self.without, self.beside, self.single = study, without, beside, single
         self.p99s = p99s or {}
-        self.inputs: dict[str, Figure] = {}
-        """Every figure that was asked for."""
+        self.base = base
+        self._changed: set[Op | Dep | Act | None] = set()
+        self._cut: set[Edge] = set()
         self._known: dict[Op, Spread] = {}
         self._deps: dict[Dep, Spread] = {}
-        self.tail = self._noted(study.system.assumption("tail", COUNT)).value
+        self.tail = study.system.assumption("tail", COUNT).value
         self.hop = lognormal(study.system.assumption("hop", SECONDS).value, self.tail)
-
-    def _noted(self, figure: Figure) -> Figure:
-        self.inputs[figure.key] = figure
-        return figure
 
     def of(self, op: Op) -> Spread:
         """An answer of the operation, from its cache or by a run. A hit takes as long as one hop."""
         ran = self.run(op)
         if op.spec.cache is None:
             return ran
-        hit = self._noted(self.study.flows.hit(op)).value
+        hit = self.study.flows.hit(op).value
         return mixed((hit, self.hop), (1 - hit, ran))
+
+    def figures(self, op: Op) -> dict[str, Figure]:
+        """The figures that the times of one operation are computed from, by key."""
+        system, found = self.study.system, [self.study.system.assumption(n, u) for n, u in GENERAL]
+        for each in below(op):
+            found.append(system.work(each))
+            if each.spec.cache is not None:
+                found.append(self.study.flows.hit(each))
+            for edge in (edge for group in groups(each) for edge in group):
+                found += [
+                    dependency_p99(system, n) for n in (edge.target, edge.fallback) if isinstance(n, Dep)
+                ]
+                if edge in self._cut:
+                    found.append(system.timeout(edge))
+        return {figure.key: figure for figure in found}
 
     def run(self, op: Op) -> Spread:
         """One run of the operation, past its cache."""
         if op not in self._known:
             for each in below(op):
-                if each not in self._known:
+                if each in self._known:
+                    continue
+                if self.base is not None and each in self.base._known and not self._other(each):
+                    self._known[each] = self.base._known[each]
+                else:
+                    self._changed.add(each)
                     self._known[each] = self._run(each)
         return self._known[op]
 
+    def _other(self, op: Op) -> bool:
+        """It, or something that it waits for, is not as in the base."""
+        return op in self.beside or any(
+            edge in self.without
+            or edge in self.single
+            or any(node in self._changed or node in self.p99s for node in (edge.target, edge.fallback))
+            for edge in op.edges
+        )
+
     def _run(self, op: Op) -> Spread:
-        spread = lognormal(self._noted(self.study.system.work(op)).value, self.tail)
+        spread = lognormal(self.study.system.work(op).value, self.tail)
         ordered = groups(op)
         if op in self.beside:
             ordered = [[edge for group in ordered for edge in group]]
@@ -93,7 +125,7 @@ class Times:
         share, answered = spread.cut(timeout.value)
         if share > 1 - 1e-6:
             return spread
-        self._noted(timeout)
+        (self.base or self)._cut.add(edge)
         if share <= 1e-6 and not edge.call.fallback:
             return spread  # it never answers in time; what it would take says more than nothing
         parts: list[tuple[float, Spread]] = []
@@ -120,6 +152,6 @@ class Times:
         if isinstance(target, Act):
             return NOTHING
         if target not in self._deps:
-            p99 = self._noted(dependency_p99(self.study.system, target)).value
+            p99 = dependency_p99(self.study.system, target).value
             self._deps[target] = lognormal(self.p99s.get(target, p99), self.tail)
         return self._deps[target]

@@ -10,7 +10,7 @@ from mainstay.architect.design.figures import SHARE, Figure, show
 from mainstay.architect.design.questions import listed, waited
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Edge, Op
-from mainstay.architect.design.trees import held_to
+from mainstay.architect.design.trees import below, held_to
 from mainstay.architect.findings import Severity, Step
 
 KIND = Kind(
@@ -36,8 +36,8 @@ KIND = Kind(
         "Site Reliability Engineering (Google, 2016), chapter 3: Embracing Risk",
     ),
 )
-MOST = 40
-"""Calls that a remedy tries to hand over."""
+MOST, EFFORT = 40, 200
+"""Calls that a remedy tries to hand over; fewer where the tree is large, so that all come to that many operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +186,23 @@ def _remedy(
 
 def _solve(block: Block, values: dict[str, float], own: list[str], need: float) -> float:
     """The availability that every one of these would need, to the next thousandth of what may fail."""
+
+    def short(down: float) -> float:
+        return need - Chance({**values, **dict.fromkeys(own, 1 - down)}).of(block)
+
+    # By false position (Illinois) in how much each may be down, in which the chance is all but a straight line.
     low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if Chance({**values, **dict.fromkeys(own, middle)}).of(block) < need:
-            low = middle
+    at_low, at_high = short(low), short(high)
+    for _ in range(12):
+        middle = (low * at_high - high * at_low) / (at_high - at_low)
+        at = short(middle)
+        if at <= 0:
+            low, at_low, at_high = middle, at, at_high / 2
         else:
-            high = middle
-    return high
+            high, at_high, at_low = middle, at, at_low / 2
+        if abs(at) < (1 - need) * 1e-4 and at <= 0:
+            break
+    return 1 - low
 
 
 def _handed_over(study: Study, chain: Chain, values: dict[str, float], calls: list[Edge]) -> list[str]:
@@ -203,7 +212,8 @@ def _handed_over(study: Study, chain: Chain, values: dict[str, float], calls: li
         return Chance(values).of(Chances(study, edges).entry(chain.op))
 
     need = chain.need.value
-    tried = [(without(frozenset([edge])), edge) for edge in calls[:MOST] if not edge.optional]
+    most = min(MOST, EFFORT // len(below(chain.op)))
+    tried = [(without(frozenset([edge])), edge) for edge in calls[:most] if not edge.optional]
     tried = [(given, edge) for given, edge in tried if given > chain.given]
     enough = [(given, edge) for given, edge in tried if given >= need]
     if enough:

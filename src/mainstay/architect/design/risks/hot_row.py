@@ -51,7 +51,7 @@ def assess(study: Study) -> Iterator[Risk]:
     utilisation = system.assumption("utilisation", SHARE)
     for entity, writers in hottest(study).items():
         busy = sum(writer.rate * writer.lock for writer in writers)
-        if busy <= utilisation.value:
+        if busy <= utilisation.value * (1 + 1e-9):
             continue
         rate = sum(writer.rate for writer in writers)
         lock = busy / rate

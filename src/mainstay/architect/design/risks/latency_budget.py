@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from mainstay.architect.design.figures import COUNT, SECONDS, Figure, show
+from mainstay.architect.design.figures import SECONDS, Figure, show
 from mainstay.architect.design.questions import listed, waited
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Dep, Edge, Op
 from mainstay.architect.design.times import Times
-from mainstay.architect.design.trees import groups, held_to
+from mainstay.architect.design.trees import below, groups, held_to
 from mainstay.architect.findings import Severity, Step
 
 KIND = Kind(
@@ -33,8 +34,8 @@ KIND = Kind(
         "Dean and Barroso: The Tail at Scale (CACM 2013)",
     ),
 )
-MOST = 20
-"""Calls that a remedy tries to hand over."""
+MOST, EFFORT = 20, 400
+"""Calls that a remedy tries to hand over; fewer where the tree is large, so that all come to that many operations."""
 
 
 def assess(study: Study) -> Iterator[Risk]:
@@ -48,8 +49,7 @@ def assess(study: Study) -> Iterator[Risk]:
         heavy = sorted(_stages(times, op), key=lambda stage: -stage[1])
         naive = _naive(times, op)
         calls = list(dict.fromkeys(waited(op)))
-        made = Times(study)  # of this operation alone, for its inputs
-        made.of(op)
+        inputs = times.figures(op)
         shown = " + ".join(f"{name} {show(seconds, SECONDS, 3)}" for name, seconds in _stages(times, op))
         hit = f", behind a cache that answers {study.flows.hit(op)}" if op.spec.cache else ""
         yield Risk(
@@ -59,8 +59,8 @@ def assess(study: Study) -> Iterator[Risk]:
             f"{listed([f'{name} ({show(seconds, SECONDS, 3)})' for name, seconds in heavy[:2]])}",
             f"p99s: {shown}{hit}; their naive sum is {show(naive, SECONDS, 3)}; as lognormals "
             f"{show(p99, SECONDS, 3)} > {need}",
-            (*(made.inputs[key] for key in sorted(made.inputs)), need),
-            _remedy(study, op, need, heavy, calls),
+            (*(inputs[key] for key in sorted(inputs)), need),
+            _remedy(times, op, need, heavy, calls),
             system.at(*op.where),
             tuple(
                 Step(system.at(*edge.where), f"{edge.caller.id} waits for {edge.target.id}", edge.id)
@@ -88,30 +88,32 @@ def _naive(times: Times, op: Op) -> float:
     )
 
 
-def _remedy(study: Study, op: Op, need: Figure, heavy: list[tuple[str, float]], calls: list[Edge]) -> str:
+def _remedy(times: Times, op: Op, need: Figure, heavy: list[tuple[str, float]], calls: list[Edge]) -> str:
     ways: list[str] = []
+    size = len(below(op))
+    calls = calls[: min(MOST, EFFORT // size)]
 
-    def reached(times: Times) -> str | None:
-        p99 = times.of(op).p99
+    def reached(changed: Times) -> str | None:
+        p99 = changed.of(op).p99
         return show(p99, SECONDS, 3) if p99 <= need.value else None
 
-    if len(groups(op)) > 1 and (text := reached(Times(study, beside=frozenset([op])))):
+    if len(groups(op)) > 1 and (text := reached(Times(times.study, beside=frozenset([op]), base=times))):
         ways.append(f"its calls at the same time, where none needs another's answer: {text}")
     ways += [
         f"{edge.target.id} asked once for all {edge.call.times}: {text}"
-        for edge in calls[:MOST]
-        if edge.call.times > 1 and (text := reached(Times(study, single=frozenset([edge]))))
+        for edge in calls
+        if edge.call.times > 1 and (text := reached(Times(times.study, single=frozenset([edge]), base=times)))
     ]
-    for edge in calls[:MOST]:
-        if len(ways) < 2 and (text := reached(Times(study, frozenset([edge])))):
+    for edge in calls:
+        if len(ways) < 2 and (text := reached(Times(times.study, frozenset([edge]), base=times))):
             at = "" if edge.caller is op else f" in {edge.caller.id}"
             ways.append(f"{edge.target.id} handed over{at}: {text}")
     for dep in dict.fromkeys(edge.target for edge in calls if isinstance(edge.target, Dep)):
-        if len(ways) < 3 and (most := _bearable(study, op, need, dep)):
+        if size * 10 < EFFORT and len(ways) < 3 and (most := _bearable(times, op, need, dep)):
             ways.append(f"{dep.name} within {show(most, SECONDS, 2)} at its 99th percentile")
     if not ways and op.spec.cache is None and not op.mutates:
         for hit in (0.9, 0.95, 0.99):
-            if 1 - (1 - hit) * (1 - Times(study).run(op).below(need.value)) >= 0.99:
+            if 1 - (1 - hit) * (1 - times.run(op).below(need.value)) >= 0.99:
                 ways.append(f"a cache that answers {hit:.0%} of the calls")
                 break
     if not ways:
@@ -124,16 +126,16 @@ def _remedy(study: Study, op: Op, need: Figure, heavy: list[tuple[str, float]], 
     return "; or ".join(ways)
 
 
-def _bearable(study: Study, op: Op, need: Figure, dep: Dep) -> float | None:
+def _bearable(times: Times, op: Op, need: Figure, dep: Dep) -> float | None:
     """The highest p99 of a dependency with which the need is met; None where none is worth naming."""
     low, high = 0.0, 3600.0
     for _ in range(24):
         middle = (low + high) / 2
-        if Times(study, p99s={dep: middle}).of(op).p99 <= need.value:
+        if Times(times.study, p99s={dep: middle}, base=times).of(op).p99 <= need.value:
             low = middle
         else:
             high = middle
         if high - low < 0.005 * high:
             break
-    tail = study.system.assumption("tail", COUNT).value
-    return low if low * tail > 0.001 * tail and low > 0.05 * need.value else None
+    step = 10 ** (math.floor(math.log10(low)) - 1) if low > 0.05 * need.value else 0.0
+    return math.floor(low / step) * step if step else None  # rounded down, for it is to be met

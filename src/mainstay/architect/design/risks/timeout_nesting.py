@@ -86,8 +86,8 @@ def _nesting(study: Study, op: Op) -> Risk | None:
         terms.append(_term(study, slow))
         inputs.update({figure.key: figure for figure in lengths[slow][1]})
         stated = stated or any(not figure.key.startswith("assume.") for figure in lengths[slow][1])
-    waited = total - work.value
-    if not stated or waited < given.value or (waited == given.value and given.key.startswith("assume.")):
+    waited, patience = round(total - work.value, 9), round(given.value, 9)
+    if not stated or waited < patience or (waited == patience and given.key.startswith("assume.")):
         return None  # where nothing is written, nothing contradicts anything
     who = "is given up on" if op.spec.timeout or not asked(op, system) else "is likely given up on"
     return Risk(
