@@ -178,7 +178,7 @@ class Campaign:
         end = time.monotonic() + 120
         while True:
             with suppress(psycopg.OperationalError):
-                if self._ask("SELECT count(*) FROM saga_ledger") >= sagas:
+                if await self._ask("SELECT count(*) FROM saga_ledger") >= sagas:
                     return
             assert time.monotonic() < end, "the services do not publish"
             await asyncio.sleep(0.1)
@@ -227,7 +227,7 @@ class Campaign:
             case "service killed":
                 self._replace(self._services, chosen, self._service)
             case "backend terminated":
-                done = self._terminate(chosen)
+                done = await asyncio.to_thread(self._terminate, chosen)
             case "one connection cut":
                 done = min(1, self._proxy.cut(self._chance))
             case "all connections of the proxy cut":
@@ -241,7 +241,7 @@ class Campaign:
                 await asyncio.to_thread(self._cluster.stop, "immediate")
                 await asyncio.to_thread(self._cluster.start)
             case "clock stepped":
-                self._step()
+                await self._step()
             case "one connection of a broker's proxy cut":
                 proxies = list(self._broker_proxies.values())
                 done = proxies[chosen % len(proxies)].cut(self._chance) if proxies else 0
@@ -276,18 +276,23 @@ class Campaign:
                 return 1
         return 0
 
-    def _step(self) -> None:
+    async def _step(self) -> None:
         """Back or forth by seconds as time daemons do it, or by an hour forth as people do it."""
         by = self._chance.choice([-20, -3, -0.5, 0.5, 3, 20, 3600])
-        self._shift(by)
+        await self._shift(by)
 
-    def _shift(self, by: float) -> None:
+    async def _shift(self, by: float) -> None:
         self._offset += by
         self._furthest = max(self._furthest, self._offset)
         if self._cluster.clock:
             self._cluster.set_clock(self._offset)
             return
+        # In a thread: it waits for rows that somebody holds whose connection goes through the proxies here.
+        await asyncio.to_thread(self._move_time, by)
+
+    def _move_time(self, by: float) -> None:
         with suppress(psycopg.OperationalError), self._connect() as connection:
+            connection.execute("SET lock_timeout = '5s'")
             connection.execute(MOVE_TIME.replace(":by", f"interval '{by} seconds'"))
 
     async def _look(self) -> None:
@@ -315,7 +320,7 @@ class Campaign:
         self._services = []
         self._later = [(0.0, whom, action) for _, whom, action in self._later]
         if self._offset < self._furthest:  # what a clock set back made wait, need not wait any longer
-            self._shift(self._furthest - self._offset + 5)
+            await self._shift(self._furthest - self._offset + 5)
         begun = time.monotonic()
         while time.monotonic() - begun < 180:
             await self._look()
@@ -325,7 +330,7 @@ class Campaign:
         self.result.notes["seconds until all had ended"] = round(time.monotonic() - begun, 1)
         for broker in self._brokers:
             kept, left = await broker.count()
-            told = self._ask("SELECT count(*) FROM ledger WHERE kind = 'told'")
+            told = await self._ask("SELECT count(*) FROM ledger WHERE kind = 'told'")
             audit_broker(self.result, broker.kind, await broker.read(kept), told, left)
         for process in self._workers:
             process.terminate()
@@ -339,8 +344,8 @@ class Campaign:
     async def _at_rest(self) -> bool:
         """Whether nothing is left to do, in the database and at the brokers, and as many workers live as should."""
         try:
-            alive = self._ask("SELECT count(*) FROM mainstay.worker WHERE alive_until > now()")
-            if alive < len(self._workers) or self._ask(LEFT):
+            alive = await self._ask("SELECT count(*) FROM mainstay.worker WHERE alive_until > now()")
+            if alive < len(self._workers) or await self._ask(LEFT):
                 return False
             for broker in self._brokers:
                 if (await broker.count())[1]:
@@ -349,9 +354,12 @@ class Campaign:
             return False
         return True
 
-    def _ask(self, sql: str) -> int:
-        with self._connect() as connection:
-            return int(connection.execute(sql).fetchall()[0][0])
+    async def _ask(self, sql: str) -> int:
+        def ask() -> int:
+            with self._connect() as connection:
+                return int(connection.execute(sql).fetchall()[0][0])
+
+        return await asyncio.to_thread(ask)
 
 
 def main() -> int:
