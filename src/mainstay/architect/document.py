@@ -100,10 +100,13 @@ class Document:
             _check_depth(text, file)
             node = yaml.compose(text, Loader=LOADER)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+            raise MainstayError(_unreadable(error, text, file)) from None
+        except yaml.reader.ReaderError:
+            found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+            line, column = _line_and_column(text, found.start() if found else 0)
+            character = f"U+{ord(found[0]):04X}" if found else "that cannot be read"
             raise MainstayError(
-                f"{file}{place}: this is not YAML: {error.problem or error.context}"
+                f"{file}:{line}:{column}: this is not YAML: the control character {character} stands here; take it out"
             ) from None
         except yaml.YAMLError as error:
             raise MainstayError(f"{file}: this is not YAML: {' '.join(str(error).split())}") from None
@@ -212,14 +215,45 @@ def _mark(event: yaml.Event, file: str) -> str:
     return f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
 
 
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    """Of a position in a text, both from 1."""
+    before = text[:position]
+    return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
+
+
+def _unreadable(error: yaml.MarkedYAMLError, text: str, file: str) -> str:
+    """Why a text is not YAML, with what is to be done where the reason is a common one."""
+    problem = str(error.problem or error.context)
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return f"{file}: this is not YAML: {problem}"
+    lines = text.split("\n")
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    character = line[mark.column : mark.column + 1]
+    if "cannot start any token" in problem:
+        problem = (
+            "lines are indented by spaces, not tabs" if character == "\t" else f"put {character!r} in quotes"
+        )
+    elif "mapping values are not allowed" in problem:
+        problem = "a value with a colon and a space in it must stand in quotes"
+    elif "found another document" in problem:
+        problem = "a file holds one document; a second one begins here"
+    elif "quoted scalar" in str(error.context) and error.context_mark is not None:
+        mark, problem = error.context_mark, "the quotation mark that opens here is never closed"
+    return f"{file}:{mark.line + 1}:{mark.column + 1}: this is not YAML: {problem}"
+
+
 def _check_depth(text: str, file: str) -> None:
-    """Refuse what would make the composer recurse too deep, or aliases explode, before anything is built."""
+    """Refuse what would make the composer recurse too deep, aliases explode, or a tag change what is read."""
     depth = 0
     for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.AliasEvent):
             raise MainstayError(
                 f"{_mark(event, file)}: aliases (*{event.anchor}) are not read; write the value out"
             )
+        if getattr(event, "tag", None) and not isinstance(event, yaml.AliasEvent):
+            tag = str(getattr(event, "tag", "")).replace("tag:yaml.org,2002:", "!!")
+            raise MainstayError(f"{_mark(event, file)}: tags ({tag}) are not read; write the plain value")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:
@@ -236,6 +270,10 @@ def _plain(node: yaml.Node, where: Where, places: dict[Where, tuple[int, int]], 
             place = (key.start_mark.line + 1, key.start_mark.column + 1)
             if not isinstance(key, yaml.ScalarNode):
                 raise MainstayError(f"{file}:{place[0]}:{place[1]}: a key must be a plain word")
+            if key.value == "<<" and not key.style:
+                raise MainstayError(
+                    f"{file}:{place[0]}:{place[1]}: merge keys (<<) are not read; write the keys out"
+                )
             if key.value in mapping:
                 raise MainstayError(f"{file}:{place[0]}:{place[1]}: the key {key.value!r} appears twice")
             places[(*where, key.value)] = place

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mainstay.architect.design.phrases import By, Cache, Call, Change, Deprecated, Move, Retry, day
 from mainstay.architect.design.shapes import NAME, WORD, Result, Type
-from mainstay.architect.design.units import Duration, Fraction, Load, Rate, Size
+from mainstay.architect.design.units import NUMBER, SECONDS, Duration, Fraction, Load, Rate, Size
 
 
 class Part(BaseModel):
@@ -78,6 +78,25 @@ def _day(value: Any) -> Any:
     return day(value) if isinstance(value, str) else value
 
 
+def _positive(value: Any) -> Any:
+    if value.seconds == 0 if isinstance(value, Duration) else value.per_second == 0:
+        raise ValueError(f"{value} lets nothing through; write more, or leave it out")
+    return value
+
+
+def _schedule(text: str) -> str:
+    if text and not re.fullmatch(rf"{NUMBER} ?({'|'.join(SECONDS)})", text):
+        from cronsim import CronSim, CronSimError
+
+        try:
+            CronSim(text, datetime(2026, 1, 1))
+        except CronSimError:
+            raise ValueError(
+                f"{text!r} is neither a cron expression, such as 0 3 * * *, nor a time such as 15m"
+            ) from None
+    return text
+
+
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, str | int | float) else value
 
@@ -86,7 +105,7 @@ def _path(text: str) -> str:
     """Method and path. Raises ValueError in one sentence."""
     what = "a method and a path, such as POST /orders/{id}/cancel"
     part = r"(?:[A-Za-z0-9._~:-]|\{[a-z][a-z0-9_]*\})+"
-    if not re.fullmatch(rf"(GET|POST|PUT|PATCH|DELETE) (/|(/{part})+)", text):
+    if text and not re.fullmatch(rf"(GET|POST|PUT|PATCH|DELETE) (/|(/{part})+)", text):
         raise ValueError(f"{text!r} is not {what}")
     names = re.findall(r"\{([^}]*)\}", text)
     for name in names:
@@ -95,6 +114,8 @@ def _path(text: str) -> str:
     return text
 
 
+Span = Annotated[Duration, AfterValidator(_positive)]
+Limit = Annotated[Rate, AfterValidator(_positive)]
 Word = Annotated[
     str, AfterValidator(_called(WORD, "a name of small letters, digits and underscores, such as place_order"))
 ]
@@ -117,7 +138,7 @@ class Needs(Part):
 
     availability: Fraction | None = None
     """Share of requests that succeed, over a month."""
-    p99: Duration | None = None
+    p99: Span | None = None
     """99 of 100 requests are answered within this."""
     consistency: Literal["strong", "read-your-writes", "eventual"] | None = None
     retention: Duration | None = None
@@ -138,7 +159,7 @@ class Actor(Part):
     roles: WordList = ()
     tenant: bool = False
     """It belongs to one tenant."""
-    limit: Rate | None = None
+    limit: Limit | None = None
     """Rate limit for one of them, over all operations."""
 
 
@@ -146,10 +167,10 @@ class Dependency(Part):
     """A system that others run, which ours calls."""
 
     availability: Fraction | None = None
-    p99: Duration | None = None
-    limit: Rate | None = None
+    p99: Span | None = None
+    limit: Limit | None = None
     """Most calls that it takes from us."""
-    timeout: Duration | None = None
+    timeout: Span | None = None
     retry: Retry | None = None
     idempotency: Literal["header", "key", "natural", "none"] | None = None
     """How it recognizes a call that is repeated."""
@@ -180,7 +201,7 @@ class Operation(Part):
     calls: Calls = ()
     on: Names = ()
     """Events that it handles."""
-    every: Text = ""
+    every: Annotated[Text, AfterValidator(_schedule)] = ""
     """A cron expression, or a time such as 15m."""
     emits: Names = ()
     emits_in: dict[Name, Fraction] = {}
@@ -198,7 +219,7 @@ class Operation(Part):
     pivot: bool = False
     """What comes after it in a saga goes only forward."""
     cache: Cache | None = None
-    timeout: Duration | None = None
+    timeout: Span | None = None
     """How long its callers wait for it."""
     retry: Retry | None = None
     """How its callers repeat it."""
@@ -210,7 +231,7 @@ class Operation(Part):
     """Most items in one answer of a list."""
     size: Size | None = None
     """Of what it takes: a file, a bulk, a body."""
-    limit: Rate | None = None
+    limit: Limit | None = None
     """Rate limit for one caller."""
     idempotent: Literal["key", "natural", "no"] | None = None
     """How a repetition is recognized: by an Idempotency-Key, by its nature, or not at all."""
@@ -251,7 +272,7 @@ class Infrastructure(Part):
     kind: Text
     """``postgresql``, ``kafka``, ``nats``, ``rabbitmq``, ``redis``, ``gateway``, ``elasticsearch``, …"""
     availability: Fraction | None = None
-    limit: Rate | None = None
+    limit: Limit | None = None
     why: Text = ""
     """The number that demands it, in words, where none can be computed from the blueprint."""
 
@@ -293,7 +314,7 @@ class Assume(Part):
     """Network and (de)serializing of one call within a region, the 99th percentile."""
     tail: Annotated[float, Field(gt=1)] = 4.0
     """How many times its median a 99th percentile is, where only the latter is known."""
-    timeout: Duration = Duration(1.0)
+    timeout: Span = Duration(1.0)
     hold: Duration = Duration(0.015)
     """A database connection is held by one operation."""
     lock: Duration = Duration(0.005)

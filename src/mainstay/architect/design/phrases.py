@@ -126,6 +126,8 @@ class Call(Written):
             word = words.take()
             if re.fullmatch(r"x[0-9]{1,6}", word):
                 times = int(word[1:])
+                if times == 0:
+                    raise ValueError(f"x0 in {text!r} calls nothing; leave the call out")
             elif word.endswith("%"):
                 share = Fraction.parse(word)
             elif word == "later":

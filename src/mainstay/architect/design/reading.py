@@ -133,7 +133,6 @@ def _take(source: Source, path: Path, chain: tuple[Path, ...]) -> None:
                 into[inner] = item
         elif key == "waivers" and isinstance(value, list):
             _append(source, document, value)
-            continue
         elif key in source.value:
             raise refuse(document, (key,), f"{key!r} is already written at {source.place(key)}")
         else:
@@ -155,8 +154,10 @@ def _include(source: Source, document: Document, path: Path, chain: tuple[Path, 
         if included.resolve() in chain:
             ring = " -> ".join(file.name for file in [*chain[chain.index(included.resolve()) :], included])
             raise refuse(document, ("include", at), f"files include each other in a ring: {ring}")
+        if included.resolve() in (file.resolve() for file in source.files):
+            continue  # two files may both need what a third one says
         if not included.is_file():
-            beside = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+            beside = [file.name for file in path.parent.glob("*.y*ml") if file.resolve() not in chain]
             raise refuse(document, ("include", at), f"there is no file {item!r}{nearest(str(item), beside)}")
         _take(source, included, chain)
 
@@ -177,7 +178,7 @@ def _append(source: Source, document: Document, value: list[Any]) -> None:
 
 def _keep_places(source: Source, document: Document, name: str) -> None:
     for where, (line, column) in document.places.items():
-        if where[:1] != ("waivers",):
+        if where[:1] != ("waivers",) or not isinstance(document.value["waivers"], list):
             end = column + len(str(where[-1])) if where else column
             source.places.setdefault(where, Location(name, line, column, line, end))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Self
 
-from mainstay.architect.design.units import Duration, Written
+from mainstay.architect.design.units import Duration, Written, shortest
 from mainstay.architect.nearest import nearest
 
 SCALARS: dict[str, str] = {
@@ -179,9 +179,9 @@ class Type(Written):
                 part += parts.pop(0)
             if part in MARKS:
                 made = replace(made, marks=(*made.marks, part))
-            elif match := re.fullmatch(r"([<>]=?)(-?[0-9]+(?:\.[0-9]+)?)", part):
+            elif match := re.fullmatch(r"([<>]=?)(-?[0-9]{1,15}(?:\.[0-9]{1,12})?)", part):
                 made = made._bound(match[1], float(match[2]))
-            elif part == "max" and parts and re.fullmatch(r"[0-9]+", parts[0]):
+            elif part == "max" and parts and re.fullmatch(r"[0-9]{1,15}", parts[0]):
                 made = replace(made, most=float(parts.pop(0)))
             elif part == "keep" and parts:
                 made = replace(made, keep=Duration.parse(parts.pop(0)))
@@ -247,9 +247,8 @@ class Type(Written):
         parts = [self.name + self.many]
         for sign, number in ((">=", self.least), (">", self.above), ("<=", self.most), ("<", self.below)):
             if number is not None:
-                parts.append(
-                    f"max {number:g}" if sign == "<=" and self.name == "text" else f"{sign}{number:.15g}"
-                )
+                length = sign == "<=" and self.name == "text" and number >= 0 and number == int(number)
+                parts.append(f"max {number:.0f}" if length else f"{sign}{shortest(number)}")
         if self.keep is not None:
             parts.append(f"keep {self.keep}")
         return " ".join([*parts, *self.marks])

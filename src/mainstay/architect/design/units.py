@@ -7,6 +7,7 @@ all of them. What cannot be (more than 100 %, a rate a fortnight) is refused wit
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -110,7 +111,7 @@ class Fraction(Written):
         return cls(float(Decimal(match[1]) / 100))  # in decimals, so that 99.9% is the float 0.999
 
     def __str__(self) -> str:
-        return f"{_plain(float(Decimal(repr(self.value)) * 100))}%"
+        return f"{(Decimal(repr(self.value)) * 100).normalize():f}%"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,7 +130,7 @@ class Duration(Written):
         if match is None or match[2] not in SECONDS:
             hint = f"; write {text}ms or {text}s" if re.fullmatch(NUMBER, text) else ""
             raise ValueError(f"{text!r} is not {cls.what}{hint}")
-        return cls(float(match[1]) * SECONDS[match[2]])
+        return cls(_within(float(match[1]) * SECONDS[match[2]], 1000 * SECONDS["y"], text, cls.what))
 
     def __str__(self) -> str:
         return _in_unit(self.seconds, ("y", "d", "h", "m", "s", "ms", "us"), SECONDS)
@@ -151,14 +152,15 @@ class Rate(Written):
         if match is None or match[3] not in PER:
             hint = f"; write {text}/s" if re.fullmatch(NUMBER, text) else ""
             raise ValueError(f"{text!r} is not {cls.what}{hint}")
-        return cls(float(match[1]) * (1000 if match[2] else 1) / PER[match[3]])
+        rate = float(match[1]) * (1000 if match[2] else 1) / PER[match[3]]
+        return cls(_within(rate, 1e12, text, cls.what))
 
     def __str__(self) -> str:
         for unit in ("s", "min", "h", "d"):
             number = self.per_second * PER[unit]
             if number >= 1 and float(f"{number:.6g}") / PER[unit] == self.per_second:
-                return f"{_plain(float(f'{number:.6g}'))}/{unit}"
-        return f"{_plain(self.per_second)}/s"
+                return f"{shortest(float(f'{number:.6g}'))}/{unit}"
+        return f"{shortest(self.per_second)}/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,9 @@ class Size(Written):
         match = re.fullmatch(rf"({NUMBER}) ?([A-Za-z]+)", text)
         if match is None or match[2] not in BYTES:
             raise ValueError(f"{text!r} is not {cls.what}")
-        return cls(round(float(match[1]) * BYTES[match[2]]))
+        if (size := Decimal(match[1]) * BYTES[match[2]]) > 10**18:  # in decimals: exact to the byte
+            _within(math.inf, 1e18, text, cls.what)
+        return cls(round(size))
 
     def __str__(self) -> str:
         for unit in ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "kB"):
@@ -214,15 +218,16 @@ class Size(Written):
         return f"{self.bytes} B"
 
 
-def _plain(number: float) -> str:
+def _within(number: float, most: float, text: str, what: str) -> float:
+    """The number, where it is one that somebody can mean."""
+    if number > most:
+        raise ValueError(f"{text:.40} is more than there can be; write {what}")
+    return number
+
+
+def shortest(number: float) -> str:
     """The shortest decimal that reads back as the same number, without an exponent."""
-    for digits in range(1, 18):
-        text = f"{number:.{digits}g}"
-        if float(text) == number:
-            break
-    if "e" in text:
-        text = f"{number:.20f}".rstrip("0").rstrip(".")
-    return text.removesuffix(".0")
+    return f"{Decimal(repr(float(number))):f}".removesuffix(".0")
 
 
 def _in_unit(value: float, units: tuple[str, ...], table: dict[str, float]) -> str:
@@ -230,5 +235,5 @@ def _in_unit(value: float, units: tuple[str, ...], table: dict[str, float]) -> s
     for unit in units:
         number = float(f"{value / table[unit]:.6g}")
         if number >= 1 and number * table[unit] == value and number == round(number, 1):
-            return f"{_plain(number)}{unit}"
-    return f"{_plain(value)}s"
+            return f"{shortest(number)}{unit}"
+    return f"{shortest(value)}s"
