@@ -8,19 +8,13 @@ import pytest
 import yaml
 from blueprint_text import result_of
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from random_blueprints import linked, sources
 
 from mainstay.architect.design.contracts import openapi
-from mainstay.architect.design.contracts.naming import article, dashed, pascal, plural
 from mainstay.architect.design.contracts.problems import status_of
-from mainstay.architect.design.contracts.routes import routes
-from mainstay.architect.design.contracts.yaml_text import dump
 from mainstay.architect.design.reading import Source
 from mainstay.architect.design.study import Result
-from mainstay.architect.design.system import System
-from mainstay.architect.errors import MainstayError
 
 SHOP = """
 actors:
@@ -90,112 +84,6 @@ def names(made: dict[str, Any], name: str) -> list[str]:
         else parameter["name"]
         for parameter in operation(made, name).get("parameters", [])
     ]
-
-
-# ---------------------------------------------------------------------------------------------- names and paths
-
-
-@pytest.mark.parametrize(
-    ("operation", "path"),
-    [
-        ("place_order", "POST /orders"),
-        ("get_order", "GET /orders/{id}"),
-        ("list_orders", "GET /orders"),
-        ("list_people", "GET /people"),
-        ("sign_up", "POST /people"),
-        ("rename", "POST /people/{id}/rename"),
-        ("update_order", "PATCH /orders/{id}"),
-        ("delete_order", "DELETE /orders/{id}"),
-        ("cancel", "POST /orders/{id}/cancel"),
-        ("export_orders", "POST /orders/export"),
-        ("import_orders", "POST /orders/import"),
-        ("watch_order", "GET /orders/{id}/watch"),
-    ],
-)
-def test_method_and_path_follow_from_what_an_operation_does(operation: str, path: str) -> None:
-    made = {
-        route.op.name: f"{route.method} {route.path}"
-        for route in routes(result_of(SHOP).study.system, "orders")
-    }
-    assert made[operation] == path
-
-
-def test_the_second_operation_at_a_path_has_its_verb_added_and_a_written_path_is_kept() -> None:
-    text = """
-services:
-  shop:
-    owns: {Order: {id: uuid}}
-    does:
-      bring_orders: {takes: {at: date}, creates: Order}
-      create_order: {takes: {at: date}, creates: Order}
-      order_again: {takes: {at: date}, creates: Order, http: "PUT /again/{id}"}
-"""
-    made = {
-        route.op.name: f"{route.method} {route.path}"
-        for route in routes(result_of(text).study.system, "shop")
-    }
-    assert made == {
-        "bring_orders": "POST /orders/bring",
-        "create_order": "POST /orders",
-        "order_again": "PUT /again/{id}",
-    }
-
-
-def test_a_path_is_numbered_where_every_other_is_taken() -> None:
-    text = """
-services:
-  shop:
-    owns: {Order: {id: uuid}}
-    does:
-      one: {http: POST /orders}
-      two: {http: POST /orders/bring}
-      three: {http: POST /orders/bring-orders}
-      bring_orders: {takes: {at: date}, creates: Order}
-"""
-    assert routes(result_of(text).study.system, "shop")[3].path == "/orders/bring-orders-2"
-
-
-def test_two_operations_written_at_one_path_are_refused_with_the_place() -> None:
-    text = """
-services:
-  shop:
-    does:
-      one: {http: "GET /things/{id}"}
-      two: {http: "GET /things/{thing}"}
-"""
-    with pytest.raises(MainstayError, match=r":7:13: GET /things/\{thing\} is already the path of one$"):
-        result_of(text)
-
-
-@pytest.mark.parametrize(
-    "http", ["FETCH /orders", "GET orders", "GET /orders/", "GET /a/{id}/b/{id}", "/orders"]
-)
-def test_what_is_no_method_and_path_is_refused(http: str) -> None:
-    with pytest.raises(MainstayError, match=r":4:\d+: .*(is not a method and a path|twice)"):
-        result_of(f'services:\n  shop:\n    does: {{one: {{http: "{http}"}}}}\n')
-
-
-@pytest.mark.parametrize(
-    ("one", "many"),
-    [("order", "orders"), ("category", "categories"), ("day", "days"), ("address", "addresses"), ("box", "boxes"),
-     ("status", "statuses"), ("analysis", "analyses"), ("person", "people"), ("settings", "settings"),
-     ("order-line", "order-lines"), ("sales-person", "sales-people"), ("media", "media")],
-)  # fmt: skip
-def test_plural(one: str, many: str) -> None:
-    assert plural(one) == many
-
-
-def test_spelling() -> None:
-    assert (pascal("order_line"), dashed("OrderLine"), dashed("URL"), dashed("HTTPKey")) == (
-        "OrderLine",
-        "order-line",
-        "url",
-        "http-key",
-    )
-    assert (article("Order"), article("User"), article("Line")) == ("an Order", "a User", "a Line")
-
-
-# ---------------------------------------------------------------------------------------------- one operation
 
 
 def test_a_new_order_is_made_once_whatever_is_repeated(shop: dict[str, Any]) -> None:
@@ -419,24 +307,6 @@ def test_any_blueprint_yields_documents_that_the_validator_accepts(source: Sourc
         assert not _unused(made), path
 
 
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-@given(sources())
-def test_no_two_operations_are_found_at_one_path(source: Source) -> None:
-    system = System(source)
-    for service in system.services:
-        made = routes(system, service)
-        places = {
-            (route.method, "{}".join(part.partition("}")[2] for part in f"}}{route.path}".split("{")))
-            for route in made
-        }
-        assert len(places) == len(made)
-        for route in made:
-            taken = [*(inside.field for inside in route.inside if inside.field), *route.query, *route.body]
-            assert sorted(taken) == sorted(route.op.spec.takes)  # every field has one place
-
-
 def test_the_same_blueprint_yields_the_same_text() -> None:
     first, second = ([file.text for file in openapi.generate(result_of(SHOP))] for _ in range(2))
     assert first == second
@@ -451,32 +321,3 @@ def _unused(made: dict[str, Any]) -> list[str]:
         for name in named
         if kind != "securitySchemes" and f"'#/components/{kind}/{name}'" not in text
     ]
-
-
-# ---------------------------------------------------------------------------------------------- YAML
-
-LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(),
-    st.sampled_from((
-        "yes", "No", "1.0", "1_0", "12:30", "0x1f", "~", "null", "a: b", "a #b", "- a",
-        "2026-01-01", "=", "<<", "{a", "[a", "*a", "&a", "!a", "%a", "@a", "`a", "a:", ":a", "'",
-        '"', "word "*40, "one\ntwo\n", " lead", "trail ", "tab\tin", "two\n\nlines", "a\n b", "\n",
-        "x"*300, "1e3", ".5", "+1", "true",
-    )),
-)  # fmt: skip
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.dictionaries(
-        st.text(),
-        st.recursive(
-            LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
-        ),
-        max_size=5,
-    ).filter(bool)
-)
-def test_yaml_reads_back_as_what_was_written(value: dict[str, Any]) -> None:
-    text = dump(value)
-    assert yaml.safe_load(text) == value
-    assert max(map(len, text.splitlines())) < 10_000
