@@ -36,7 +36,7 @@ shop-audit: install ## orders under load, all that may die killed, then the book
 	@$(SHOP) operate.audit $(ON) --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 test: check ## all checks and tests, as CI runs them
-	$(BIN)/pytest -n 4 --dist worksteal  # twice as many as cores: half of the time a test waits for processes
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder  # twice as many as cores, since tests wait for processes
 
 check: install ## formatter, linter, types, import contracts
 	$(BIN)/ruff format --check .

@@ -13,6 +13,19 @@ import pytest
 from cluster import Cluster, binaries
 
 NAMED = os.environ.get("MAINSTAY_TEST_DATABASE_URL")
+LONG = """
+test_races test_engine test_the_law test_demo test_node test_leftovers test_interrupt
+test_saga_crash test_saga_law test_death test_crash test_interleavings test_schedules_crash
+test_worker_command test_cli_refusals test_command_line test_wings test_shop_durable
+test_broker_outage test_database_troubles test_outages test_deploys test_chaos
+test_receive test_publish_and_consume test_saga test_jobs test_worker test_idempotency_crash
+""".split()  # noqa: SIM905 (nobody reads a list of thirty lines)
+"""Files of some seconds each. They are begun first, or the last of them would be waited for by one process alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; otherwise as they stand."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def require(there: bool, what: str) -> None:

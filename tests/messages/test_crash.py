@@ -73,7 +73,7 @@ async def test_killed_at_any_statement(empty: URL, start: Start, sql: Any, drive
     await publish(empty, *[ONE] * 12)
     for kill_at in (11, 16, 21, 26, 31, 36, 47, 60):
         process = start(driver, kill_at, 0.5)
-        await until(lambda: process.poll() is not None or once(sql, 12))  # noqa: B023
+        await until(lambda: process.poll() is not None or once(sql, 12), seconds=60)  # noqa: B023
         if process.poll() is None:
             process.kill()
     start(driver)
@@ -89,8 +89,8 @@ async def test_taken_over_within_the_lease(empty: URL, start: Start, sql: Any) -
     killed = time.monotonic()
     second = start()
     await begun(second, 4)
-    # The lease of a second, the second's own start, and a busy machine.
-    assert time.monotonic() - killed < 8
+    # The lease of a second, the second's own start, and a busy machine; far less than a lease that is not said.
+    assert time.monotonic() - killed < 20
     assert [row[0] for row in sql("SELECT attempts FROM mainstay.message")] == [2] * 4
     assert "went away" in sql("SELECT errors ->> 0 FROM mainstay.message LIMIT 1")[0][0]
 
