@@ -61,11 +61,15 @@ async def connect(database: Database, name: str, *, settings: str = "") -> Drive
         await raw.set_autocommit(True)
     await driver.run(
         f"SELECT set_config('application_name', 'mainstay {name}', false);"
-        f" SET statement_timeout = '30s'; SET lock_timeout = '10s'; {_PLANS} {settings}"
+        f" SET statement_timeout = '30s'; SET lock_timeout = '10s';"
+        f" SET idle_in_transaction_session_timeout = '{round(IDLE_IN_TRANSACTION * 1000)}ms'; {_PLANS} {settings}"
     )
     return driver
 
 
+IDLE_IN_TRANSACTION = 10.0
+"""Seconds between two statements of a transaction after which PostgreSQL ends it: its worker may be frozen or cut off,
+and would keep a limited queue from all others for as long as its connection stands."""
 PATIENCE = 40.0
 """Seconds after which a statement is given up with its connection; longer than statement_timeout, so a dead network."""
 
