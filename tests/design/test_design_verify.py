@@ -69,7 +69,7 @@ def test_every_kind_of_file_is_seen_by_its_validators() -> None:
         by_kind.setdefault(file.kind, made[file.path].said)
     assert "openapi-spec-validator 0." in by_kind["openapi"]
     assert "examples by jsonschema 4." in by_kind["openapi"]
-    assert "graphql-core 3." in by_kind["graphql"]
+    assert "graphql-core 3." in by_kind["graphql"] and "graphql-core 3." in by_kind["graphql-examples"]
     assert "protoc 1." in by_kind["protobuf"] and "buf 1." in by_kind["protobuf"]
     assert by_kind["mermaid"].startswith("validated by mermaidx 0.")
     assert "check-jsonschema 0." in by_kind["json-schema"]
@@ -79,6 +79,14 @@ def test_every_kind_of_file_is_seen_by_its_validators() -> None:
         assert "spectral 6." in by_kind["openapi"]
     else:
         assert by_kind["asyncapi"].startswith("checked by our schema")
+
+
+def test_a_query_that_the_schema_does_not_know_is_refused() -> None:
+    """Queries are held against the schema beside them."""
+    (queries,) = only("graphql-examples")
+    wrong = replace(queries, text=queries.text + "\nquery Lost { lost }\n")
+    mark = marks([*only("graphql"), wrong])[queries.path]
+    assert mark.refused and mark.refused[0].startswith("graphql-core: Cannot query field 'lost'")
 
 
 BROKEN = {

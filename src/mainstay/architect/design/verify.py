@@ -78,7 +78,7 @@ def verify(
     notes: dict[str, _Notes] = defaultdict(_Notes)
     kinds: dict[str, list[Generated]] = defaultdict(list)
     for file in files:
-        kinds[file.kind].append(file)
+        kinds[file.kind.removesuffix("-examples")].append(file)
     drawings: dict[str, str] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="mainstay-verify-") as name:

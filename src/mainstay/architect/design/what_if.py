@@ -88,8 +88,8 @@ def compare(before: Iterable[Risk], after: Iterable[Risk]) -> list[Moved]:
 
 
 def number(risk: Risk) -> str:
-    """What was computed, as people write it; the message where it is no number."""
-    return risk.message if risk.value is None else show(risk.value, unit(risk))
+    """What was computed, as people write it; empty where it is no number."""
+    return "" if risk.value is None else show(risk.value, unit(risk))
 
 
 def needed(risk: Risk) -> str:

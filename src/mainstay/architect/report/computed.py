@@ -42,13 +42,15 @@ class _Page:
         for table in report.tables:
             yield from self._table(table)
         if not quiet and report.assumptions:
-            named = [f"{item.name} = {item.value}" for item in report.assumptions]
+            named = [line(f"{item.name} = {item.value}") for item in report.assumptions]
             room = max(map(len, named))
             rest = [
                 counted(item.findings, "risk rests", "risks rest") + " on it" for item in report.assumptions
             ]
             said = [f"{name:<{room}}  {text}" for name, text in zip(named, rest, strict=True)]
-            yield from self._labelled("assumed", said, DIM)
+            for number, row in enumerate(said):
+                label = "" if number else "assumed"
+                yield f"  {self._styled(label, DIM)}{' ' * (MARGIN - len(label))}{row}"
             yield ""
         if not quiet and report.suppressed:
             said = [f"{_name(item.finding)}  {item.reason}" for item in report.suppressed]
@@ -120,7 +122,7 @@ class _Page:
 
     def _fold(self, text: str, indent: int) -> list[str]:
         width = max(20, self.context.width - indent - 2)
-        one = line(text) if "  " not in text else "  ".join(map(line, text.split("  ")))
+        one = "  ".join(map(line, text.split("  ")))
         return textwrap.wrap(
             one, width, break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False
         ) or [""]
