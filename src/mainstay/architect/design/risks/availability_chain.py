@@ -125,7 +125,14 @@ def _risk(
         ),
         value=chain.given,
         need=need.value,
+        severity=_severity(chain.given, need.value),
     )
+
+
+def _severity(given: float, need: float) -> Severity:
+    """How loud: by how much oftener it fails than it may."""
+    oftener = (1 - given) / (1 - need) if need < 1 else 2.0
+    return Severity.HIGH if oftener >= 2 else Severity.MEDIUM if oftener >= 1.25 else Severity.LOW
 
 
 def _percent(value: float, need: float) -> str:

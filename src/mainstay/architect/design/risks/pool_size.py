@@ -28,6 +28,8 @@ KIND = Kind(
         "Gross, Shortle, Thompson, Harris: Fundamentals of Queueing Theory, the M/M/c queue",
     ),
 )
+LATER = ("event", "schedule")
+"""What nobody waits for: it need not keep up with a peak."""
 CONNECTIONS = 100
 """PostgreSQL's default max_connections."""
 
@@ -41,6 +43,9 @@ def assess(study: Study) -> Iterator[Risk]:
         if spec.store != "postgresql":
             continue
         rate = busy = 0.0
+        calm_rate = calm = (
+            0.0  # what is waited for at its peak, what may wait in the outbox on an ordinary day
+        )
         inputs: dict[str, Figure] = {}
         used: list[tuple[float, float, Op]] = []
         for op in (op for op in system.ops.values() if op.service == service):
@@ -50,11 +55,16 @@ def assess(study: Study) -> Iterator[Risk]:
             hold = system.hold(op)
             rate += flow.peak
             busy += flow.peak * hold.value
+            asked = flow.usual if op.kind in LATER else flow.peak
+            calm_rate += asked
+            calm += asked * hold.value
             used.append((flow.peak, hold.value, op))
             inputs.update({figure.key: figure for figure in (*flow.inputs, hold)})
         copies, pool = system.copies(service), system.pool(service)
         if busy <= 0 or suffices(rate, busy, copies.value, int(pool.value), utilisation.value):
             continue
+        if calm <= 0 or suffices(calm_rate, calm, copies.value, int(pool.value), utilisation.value):
+            continue  # events wait while the peak lasts, and are worked off after it
         inputs.update({figure.key: figure for figure in (copies, pool, utilisation)})
         times = times or Times(study)
         connections = copies.value * pool.value
