@@ -107,3 +107,22 @@ async def test_a_stream_that_is_deleted_is_begun_again(place: Place) -> None:
             await redis.delete(place.topic)
         await opened.publish([event("1")])
         assert [each.id for each in await coming] == ["1"]
+
+
+async def test_of_two_that_died_the_older_event_comes_first(place: Place) -> None:
+    """The one that died later holds what is older: its events have not lain for as long, and are waited for."""
+    if place.kind != "redis":
+        pytest.skip("JetStream hands out again by the time of each event, not by who held it")
+    from redis.asyncio import Redis
+
+    async with place.open(redeliver_after=2.0) as opened, Redis(port=place.port) as redis:
+        await opened.publish([event(f"{n}", key="k") for n in range(6)])
+        await redis.xgroup_create(place.topic, "first", id="0")
+        for name in ("later", "earlier"):
+            await redis.xreadgroup("first", name, {place.topic: ">"}, count=3)
+        held = [
+            entry["message_id"] for entry in await redis.xpending_range(place.topic, "first", "-", "+", 6)
+        ]
+        await redis.xclaim(place.topic, "first", "earlier", 0, held[3:], idle=2001, justid=True)
+        async with opened.consume("first") as deliveries:
+            assert [each.id for each in await taken(deliveries, 6, 20)] == [f"{n}" for n in range(6)]

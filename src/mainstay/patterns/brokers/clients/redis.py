@@ -205,7 +205,8 @@ class Implementation:
                     entries = await self._mine(consumer, me, holding)
                     interrupted = False
                 if not entries and loop.time() >= claim_at:
-                    entries = await self._claim(consumer, me, room)
+                    early = loop.time() < only_old_until
+                    entries = await (self._claim_in_turn if early else self._claim)(consumer, me, room)
                     claim_at = loop.time() + (0.0 if entries else self._redeliver_after / 10)
                 if not entries:
                     if loop.time() < only_old_until:
@@ -251,6 +252,31 @@ class Implementation:
             start = page[-1][0]
         return found
 
+    async def _claim_in_turn(self, consumer: str, me: str, room: int) -> list[_Entry]:
+        """What others have left lying for too long, up to the first that has not lain for as long.
+
+        Of two processes that died one after the other, the later one may hold what is older: it comes first.
+        """
+        idle = int(self._redeliver_after * 1000)
+        left: list[bytes | str | int] = []
+        start = b"-"
+        while len(left) < room:
+            page: list[Any] = await self._redis.xpending_range(self._topic, consumer, start, "+", _ALL)
+            for entry in page:
+                if entry["consumer"] == me.encode():
+                    continue
+                if entry["time_since_delivered"] < idle:
+                    page = []
+                    break
+                left.append(entry["message_id"])
+            if len(page) < _ALL:
+                break
+            start = b"(" + page[-1]["message_id"]
+        if not left:
+            return []
+        entries: Any = await self._redis.xclaim(self._topic, consumer, me, idle, left[:room])
+        return await self._there(consumer, entries, 0)
+
     async def _claim(self, consumer: str, me: str, room: int) -> list[_Entry]:
         """What others have left lying for too long, oldest first."""
         start: bytes | str = "0-0"
@@ -258,16 +284,20 @@ class Implementation:
             start, entries, *trimmed = await self._redis.xautoclaim(
                 self._topic, consumer, me, int(self._redeliver_after * 1000), start, count=room
             )
-            gone = [id for id, fields in entries if not fields]  # as Redis 6.2 tells of what was trimmed
-            if gone:
-                await self._redis.xack(self._topic, consumer, *gone)
-            if number := len(gone) + (len(trimmed[0]) if trimmed else 0):
-                log.error(
-                    "%s had not handled %d events of %s when they were trimmed", consumer, number, self._topic
-                )
-            found = [(id, fields) for id, fields in entries if fields]
+            found = await self._there(consumer, entries, len(trimmed[0]) if trimmed else 0)
             if found or start == b"0-0":
                 return found
+
+    async def _there(self, consumer: str, entries: Sequence[_Entry], trimmed: int) -> list[_Entry]:
+        """The entries that are still in the stream; of the others it is told that they were trimmed."""
+        gone = [id for id, fields in entries if not fields]  # as Redis 6.2 tells of what was trimmed
+        if gone:
+            await self._redis.xack(self._topic, consumer, *gone)
+        if number := len(gone) + trimmed:
+            log.error(
+                "%s had not handled %d events of %s when they were trimmed", consumer, number, self._topic
+            )
+        return [(id, fields) for id, fields in entries if fields]
 
     async def _refresh(self, consumer: str, me: str, holding: Holding[bytes]) -> None:
         """Say that what is in hand is still at work, unless another consumer has taken it over."""
