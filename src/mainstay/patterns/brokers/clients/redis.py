@@ -274,7 +274,7 @@ class Implementation:
             start = b"(" + page[-1]["message_id"]
         if not left:
             return []
-        entries: Any = await self._redis.xclaim(self._topic, consumer, me, idle, left[:room])
+        entries: Any = await self._redis.xclaim(self._topic, consumer, me, idle, [*left[:room]])
         return await self._there(consumer, entries, 0)
 
     async def _claim(self, consumer: str, me: str, room: int) -> list[_Entry]:
