@@ -390,8 +390,8 @@ def test_two_ways_to_it_add_up_and_are_not_both_taken_as_the_worst() -> None:
 @given(blueprints())
 def test_attempts_are_never_fewer_than_calls(value: dict[str, Any]) -> None:
     study = study_of(value)
-    attempts = Attempts(study)
     for dep in study.system.deps.values():
+        attempts = Attempts(study, dep)
         for edge in dep.edges:
             assert attempts.over(edge) >= study.flows.over(edge).peak - 1e-9
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mainstay.architect.design.figures import PER_SECOND, SECONDS, SHARE, Figure, show
-from mainstay.architect.design.questions import listed
+from mainstay.architect.design.questions import listed, waited
 from mainstay.architect.design.risks import Kind, Risk, Study
-from mainstay.architect.design.system import Dep, Edge, Op
+from mainstay.architect.design.system import Act, Dep, Edge, Op
 from mainstay.architect.design.trees import kept, retry_of, tries
 from mainstay.architect.findings import Severity
 
@@ -38,7 +38,7 @@ def assess(study: Study) -> Iterator[Risk]:
         limit = system.stated((*dep.where, "limit"), dep.spec.limit, PER_SECOND)
         if limit is None or not dep.edges:
             continue
-        attempts = Attempts(study)
+        attempts = Attempts(study, dep)
         terms: list[str] = []
         inputs: dict[str, Figure] = {}
         for edge in dep.edges:
@@ -47,8 +47,10 @@ def assess(study: Study) -> Iterator[Risk]:
             terms.append(f"{show(flow.peak, PER_SECOND)} × {times:.4g} ({edge.caller.id})")
             inputs.update({figure.key: figure for figure in flow.inputs})
         inputs.update(attempts.inputs)
+        if instead := sum(attempts.total_instead()):
+            terms.append(f"{show(instead, PER_SECOND)} (by fallbacks that need it too)")
         plain = sum(flows.over(edge).peak for edge in dep.edges)
-        worst = sum(attempts.over(edge) for edge in dep.edges)
+        worst = attempts.total()
         if worst <= limit.value or worst <= plain * (1 + 1e-9):
             continue
         repeated = any(figure.key.endswith("retry") and figure.value > 1 for figure in inputs.values())
@@ -88,18 +90,58 @@ class Attempts:
     """How often each call is tried, a second at peak, while everything below it fails."""
 
     study: Study
+    dep: Dep
+    """What is down."""
     inputs: dict[str, Figure] = field(default_factory=dict)
     """What was repeated on the ways that were walked."""
     emptied: list[Op] = field(default_factory=list)
     """Operations on those ways that have a cache."""
     _runs: dict[Op, float] = field(default_factory=dict)
     _open: set[Op] = field(default_factory=set)
+    _plain: dict[Op, float] = field(default_factory=dict)
+    _reach: dict[Op, bool] = field(default_factory=dict)
+    _standing_in: set[Op | Dep] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._standing_in = {
+            edge.fallback
+            for op in self.study.system.ops.values()
+            for edge in op.edges
+            if edge.fallback is not None
+        }
+
+    def total(self) -> float:
+        """Attempts at the dependency, by all that call it."""
+        return sum(self.over(edge) for edge in self.dep.edges) + sum(self.total_instead())
+
+    def total_instead(self) -> Iterator[float]:
+        """Calls of it in place of something that needs it too."""
+        return self._instead(self.dep)
 
     def over(self, edge: Edge) -> float:
         """Attempts at one call. What has a fallback does not fail its caller, which then is not repeated."""
-        runs = self.study.flows.runs(edge.caller).peak if edge.call.fallback else self.runs(edge.caller)
+        caught = bool(edge.call.fallback) and not self._needs(edge.fallback)
+        runs = self.plain(edge.caller) if caught else self.runs(edge.caller)
         self._note(edge)
-        return runs * edge.call.times * (edge.call.share.value if edge.call.share else 1.0) * tries(edge)
+        return runs * _often(edge) * tries(edge)
+
+    def _instead(self, target: Op | Dep) -> Iterator[float]:
+        """Calls of what stands in for another that fails too."""
+        for op in self.study.system.ops.values():
+            for edge in op.edges:
+                if edge.fallback is target and edge.waits and self._needs(edge.target):
+                    caught = not self._needs(edge.fallback)
+                    runs = self.plain(op) if caught else self.runs(op)
+                    yield runs * _often(edge)
+
+    def _needs(self, node: Op | Dep | Act | None) -> bool:
+        """It is the dependency, or waits for it."""
+        if not isinstance(node, Op):
+            return node is self.dep
+        if node not in self._reach:
+            ends = [end for edge in waited(node) for end in (edge.target, edge.fallback)]
+            self._reach[node] = self.dep in ends
+        return self._reach[node]
 
     def runs(self, op: Op) -> float:
         """Runs of an operation that fails each time, past its cache."""
@@ -110,9 +152,28 @@ class Attempts:
             return flows.runs(op).peak
         self._open.add(op)
         extra = sum(self.over(edge) - flows.over(edge).peak for edge in op.callers if edge.waits)
+        if op in self._standing_in:
+            extra += sum(self._instead(op))
         self._open.discard(op)
         self._runs[op] = (flows.of(op).peak + extra) * self._miss(op)
         return self._runs[op]
+
+    def plain(self, op: Op) -> float:
+        """Runs of an operation that does not fail: ordinary ones, and those in place of something that does."""
+        flows = self.study.flows
+        if op in self._plain:
+            return self._plain[op]
+        self._plain[op] = flows.runs(op).peak  # what a ring of calls comes back to
+        extra = sum(
+            self.plain(edge.caller) * _often(edge) - flows.over(edge).peak
+            for edge in op.callers
+            if edge.waits
+        )
+        if op in self._standing_in:
+            extra += sum(self._instead(op))
+        miss = 1 - flows.hit(op).value if op.spec.cache is not None else 1.0
+        self._plain[op] = flows.runs(op).peak + extra * miss
+        return self._plain[op]
 
     def _miss(self, op: Op) -> float:
         """The share of calls that its cache, which nothing fills any more, lets through."""
@@ -133,9 +194,15 @@ class Attempts:
             self.inputs[key] = Figure(key, retry.budget.value, SHARE, attempts.location)
 
 
+def _often(edge: Edge) -> float:
+    """Calls in one run."""
+    return edge.call.times * (edge.call.share.value if edge.call.share else 1.0)
+
+
 def amplification(study: Study, edge: Edge, inputs: dict[str, Figure]) -> float:
     """Attempts at this call over calls: how often each is tried, on all ways that lead to it, while it fails."""
-    attempts = Attempts(study)
+    assert isinstance(edge.target, Dep)
+    attempts = Attempts(study, edge.target)
     rate, plain = attempts.over(edge), study.flows.over(edge).peak
     inputs.update(attempts.inputs)
     return rate / plain if plain > 0 else tries(edge)

@@ -61,21 +61,24 @@ class Measured:
     """By entity: share of the time that its hottest row is locked, at peak."""
 
 
-def simulate(study: Study, seconds: float = 60.0, seed: int = 1, magnify: float = 1.0) -> Measured:
+def simulate(
+    study: Study, seconds: float = 60.0, seed: int = 1, magnify: float = 1.0, steps: int = ALL
+) -> Measured:
     """Run a system under four regimes: all up; components failing; each dependency down; queues at peak.
 
     Args:
         study: the system.
-        seconds: of simulated time at peak load; less where that would be more runs than `ALL`, and for the times and
+        seconds: of simulated time at peak load; less where that would be more than `steps`, and for the times and
             the availability of one operation between `FEWEST` and `MOST` runs.
         seed: the same seed gives the same numbers.
+        steps: most runs of operations in one regime; more of them take longer and count better.
         magnify: by how much everything is down more often (30 % at most); what is down twice in ten thousand runs
             cannot be counted.
     """
     measured = Measured(seconds, seed)
-    _operations(study, measured, magnify)
-    _outages(study, measured)
-    _queues(study, measured)
+    _operations(study, measured, magnify, steps)
+    _outages(study, measured, steps)
+    _queues(study, measured, steps)
     return measured
 
 
@@ -105,7 +108,7 @@ def measured_operations(study: Study) -> list[Op]:
     return list(dict.fromkeys([*entered, *named]))
 
 
-def _operations(study: Study, measured: Measured, magnify: float) -> None:
+def _operations(study: Study, measured: Measured, magnify: float, steps: int) -> None:
     ops = measured_operations(study)
     if not ops:
         return
@@ -115,7 +118,7 @@ def _operations(study: Study, measured: Measured, magnify: float) -> None:
         for op in ops:
             # Without queues the rate changes nothing but how much is seen.
             wanted = min(MOST, max(FEWEST, study.flows.of(op).peak * measured.seconds))
-            runs = min(wanted, max(100.0, ALL / len(ops) / weights[op]))
+            runs = min(wanted, max(100.0, steps / len(ops) / weights[op]))
             world.arrive(op, runs / measured.seconds, measured.seconds)
         world.run()
         worlds.append(world)
@@ -131,14 +134,14 @@ def _operations(study: Study, measured: Measured, magnify: float) -> None:
             )
 
 
-def _outages(study: Study, measured: Measured) -> None:
+def _outages(study: Study, measured: Measured, steps: int) -> None:
     ops = list(study.system.ops.values())
     total = _work(study)
     for dep in study.system.deps.values():
         if not dep.edges or total <= 0:
             continue
         # Rates only scale what is counted, for nothing queues.
-        thin = min(1.0, ALL / len(study.system.deps) / (total * measured.seconds))
+        thin = min(1.0, steps / len(study.system.deps) / (total * measured.seconds))
         world = World(study, measured.seed + 2, Regime(down=dep.name))
         for op in ops:
             world.arrive(op, world.asked(op) * thin, measured.seconds)
@@ -149,15 +152,19 @@ def _outages(study: Study, measured: Measured) -> None:
         measured.attempts[dep.name] = Estimate(count / scale, math.sqrt(max(1, count) * each) / scale)
 
 
-def _queues(study: Study, measured: Measured) -> None:
+def _queues(study: Study, measured: Measured, steps: int) -> None:
     total = _work(study)
     if total <= 0:
         return
-    seconds = min(measured.seconds, ALL / total)
+    seconds = min(measured.seconds, steps / total)
     world = World(study, measured.seed + 3, Regime(queues=True))
+    warm = max(2.0, seconds / 4)  # until what was empty in the beginning is as full as it will be
     for op in study.system.ops.values():
-        world.arrive(op, world.asked(op), seconds)
-    world.run(seconds)
+        world.arrive(op, world.asked(op), warm + seconds)
+    world.run(warm)
+    for counted in (world.waits, world.held, world.locked):
+        counted.clear()
+    world.run(warm + seconds)
     for service, waits in world.waits.items():
         connections = study.system.copies(service).value * study.system.pool(service).value
         count = len(waits)
@@ -165,14 +172,14 @@ def _queues(study: Study, measured: Measured) -> None:
         spread = math.sqrt(sum((wait - mean) ** 2 for wait in waits) / count)
         busy = world.held[service] / seconds / connections
         measured.pools[service] = Queue(
-            Estimate(busy, busy * 1.2 / math.sqrt(count)),
+            Estimate(busy, busy * 2 / math.sqrt(count)),
             Estimate(mean, spread / math.sqrt(count)),
             quantile(sorted(waits), 0.99),
         )
     for entity, held in world.locked.items():
         share = held / seconds
         runs = max(1.0, share / study.system.assume.lock.seconds * seconds)
-        measured.locks[entity] = Estimate(share, share * 1.2 / math.sqrt(runs))
+        measured.locks[entity] = Estimate(share, share * 2 / math.sqrt(runs))
 
 
 def _weights(study: Study) -> dict[Op, float]:

@@ -260,10 +260,10 @@ class World:
     # ------------------------------------------------------------------------------------ one call
 
     def _call(self, edge: Edge, fate: Fate, key: Hashable) -> Steps:
-        if edge.call.share is not None and fate.draw((key, edge.id, edge.group)) >= edge.call.share.value:
+        if edge.call.share is not None and fate.draw((key, edge.where)) >= edge.call.share.value:
             return True
         for at in range(edge.call.times):
-            good = yield from self._once(edge, fate, (key, edge.id, edge.group, at))
+            good = yield from self._once(edge, fate, (key, edge.where, at))
             if not good:
                 return False
         return True
