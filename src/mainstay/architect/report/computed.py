@@ -67,7 +67,9 @@ class _Page:
                 self._styled("  (" + " · ".join(told) + ")", DIM) if told else ""
             )
         if not quiet and report.findings:
-            yield self._styled(f"mainstay explain {report.findings[0].edge} tells more of that kind", DIM)
+            yield self._styled(
+                f"mainstay explain {line(report.findings[0].edge)} tells more of that kind", DIM
+            )
 
     def _finding(self, finding: Finding) -> Iterator[str]:
         head = self._styled(f" {finding.severity.value.upper()} ", COLORS[finding.severity])

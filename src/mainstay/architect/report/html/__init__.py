@@ -38,6 +38,8 @@ class PathStep:
 
     step: Step
     lines: list[Line]
+    placed: bool = True
+    """False for a figure that was assumed: it stands nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +135,13 @@ def _cards(report: Report, context: Context) -> list[Card]:
 def _steps(finding: Finding, context: Context) -> list[PathStep]:
     steps = finding.path or (Step(finding.location, ""),)
     last = len(steps) - 1
-    return [
-        PathStep(step, dedent(excerpt(context.root, step.location, around=2 if index == last else 1)))
-        for index, step in enumerate(steps)
-    ]
+    shown = []
+    for index, step in enumerate(steps):
+        placed = not (finding.formula and step.text.endswith("(assumed)"))
+        around = 2 if index == last else 1
+        lines = dedent(excerpt(context.root, step.location, around=around)) if placed else []
+        shown.append(PathStep(step, lines, placed))
+    return shown
 
 
 def _spans(cards: list[Card]) -> str:
