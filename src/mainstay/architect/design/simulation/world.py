@@ -25,6 +25,8 @@ from mainstay.architect.design.system import Act, Dep, Edge, Op
 Steps = Generator[simpy.Event, Any, bool]
 """A simpy process that ends with whether it succeeded."""
 Z99 = 2.3263478740408408
+STANDING = ("subscription", "stream")
+"""Kinds whose callers are connected already: an event is handed to them, and nothing is asked for anew."""
 
 
 @dataclass(slots=True)
@@ -156,7 +158,7 @@ class World:
         """
         flows, assume = self.study.flows, self.system.assume
         rate = flows.own(op).peak
-        for name in op.spec.on:
+        for name in op.spec.on if op.kind not in STANDING else ():
             for emitter in self.system.events[name].emitters:
                 if isinstance(emitter, Dep):
                     calls = [flows.over(edge).peak for edge in emitter.edges]
@@ -248,6 +250,8 @@ class World:
             if share is not None and self.random.random() >= share.value:
                 continue
             for consumer in self.system.events[name].consumers:
+                if consumer.kind in STANDING:
+                    continue
                 self.env.process(self._serve(consumer, self._fate(), ("event",)))
 
     def _ordered(self, op: Op) -> list[list[Edge]]:
