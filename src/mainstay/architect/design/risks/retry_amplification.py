@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -78,7 +79,7 @@ def _remedy(attempts: Attempts, dep: Dep, plain: float, worst: float, limit: Fig
     if attempts.emptied:
         names = listed([op.id for op in dict.fromkeys(attempts.emptied)])
         return f"a breaker below the cache of {names}, that lets at most {limit} through while {dep.name} is down"
-    ways = [f"a retry budget of {(limit.value / plain - 1) * 100:.0f}% keeps within the limit"]
+    ways = [f"a retry budget of {math.floor((limit.value / plain - 1) * 100 + 1e-9)}% keeps within the limit"]
     nearest = sum(attempts.study.flows.over(edge).peak * tries(edge) for edge in dep.edges)
     if nearest < worst and nearest <= limit.value:
         ways.append(f"repeat only where {dep.name} itself is called: {show(nearest, PER_SECOND)}")
