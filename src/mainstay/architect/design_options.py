@@ -21,6 +21,8 @@ SIMULATED_SECONDS = 60.0
 """Of the system's own time."""
 TOLD = 10
 """Most rows of the sensitivity table that are printed."""
+MANY, DRAWN, LARGE = 60, 20, 4000
+"""Of more than so many diagrams only so many are drawn for the site, each of at most so many characters."""
 LEAST = 0.01
 """Change of margins below which a number is not worth a row."""
 
@@ -83,9 +85,9 @@ def _turned_rows(found: Sensitivity) -> list[tuple[str, str, str, str]]:
     for turn in [turn for turn in found.turns if turn.flips or turn.weight >= LEAST][:TOLD]:
         effects = []
         if turn.gone:
-            effects.append(f"{', '.join(turn.gone)} {'goes' if len(turn.gone) == 1 else 'go'}")
+            effects.append(f"{_named(turn.gone)} {'goes' if len(turn.gone) == 1 else 'go'}")
         if turn.appear:
-            effects.append(f"the other way {', '.join(turn.appear)} would appear")
+            effects.append(f"the other way {_named(turn.appear)} would appear")
         if turn.moved:
             effects.append(
                 f"{turn.moved} {'margin moves' if turn.moved == 1 else 'margins move'} by {_percent(turn.weight)}"
@@ -93,6 +95,11 @@ def _turned_rows(found: Sensitivity) -> list[tuple[str, str, str, str]]:
         now = f"{turn.figure}{' (assumed)' if turn.figure.assumed else ''}"
         rows.append((turn.figure.key, now, turn.better, "; ".join(effects)))
     return rows
+
+
+def _named(ids: Sequence[str]) -> str:
+    rest = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return ", ".join(ids[:3]) + rest
 
 
 def _percent(share: float) -> str:
@@ -174,6 +181,8 @@ def package(
             )
             tell("drawing the diagrams")
             pictures = [file.text for file in files if file.kind == "mermaid"]
+            if len(pictures) > MANY:  # half a second each, a large one more: the others stand there as text
+                pictures = [text for text in pictures if len(text) <= LARGE][:DRAWN]
             draw = (
                 checked.drawings.get
                 if checked is not None
