@@ -72,7 +72,9 @@ def design(
     ] = None,
     check: Annotated[
         Path | None,
-        typer.Option("--check", help="Say what in DIR is not as it would be written now.", metavar="DIR"),
+        typer.Option(
+            "--check", help="Say only what in DIR is not as it would be written now.", metavar="DIR"
+        ),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Hand every file to the validators that are installed.")

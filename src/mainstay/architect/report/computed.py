@@ -61,7 +61,7 @@ class _Page:
             yield ""
         for problem in report.problems:
             yield from self._labelled("problem", [str(problem)], YELLOW)
-        if not quiet or not report.findings:
+        if report.findings or not report.tables:  # a table alone answers what was asked
             told = facts(report)
             yield self._styled(headline(report), BOLD) + (
                 self._styled("  (" + " · ".join(told) + ")", DIM) if told else ""
