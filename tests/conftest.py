@@ -37,6 +37,12 @@ def require(there: bool, what: str) -> None:
     pytest.skip(f"{what} is missing")
 
 
+@pytest.fixture(scope="session")
+def required() -> Callable[[bool, str], None]:
+    """`require`, for tests in folders with a conftest of their own."""
+    return require
+
+
 def listening(port: int) -> bool:
     """Whether something listens on the port on loopback."""
     with socket.socket() as probe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from random_blueprints import linked, sources
 
-from conftest import require
 from mainstay.architect.design import validators
 from mainstay.architect.design.contracts import asyncapi
 from mainstay.architect.design.reading import Source
@@ -170,9 +170,14 @@ def test_streams_by_server_sent_events_and_by_socket() -> None:
     assert asked["reply"]["messages"] == [{"$ref": "#/channels/mute/messages/MuteReply"}]
 
 
+@pytest.fixture
+def parser(required: Callable[[bool, str], None]) -> None:
+    """The parser is there."""
+    required((MODULES / "@asyncapi" / "parser").is_dir(), "@asyncapi/parser (npm ci in tests/design/node)")
+
+
 def refused(folder: Path, results: dict[str, Result]) -> dict[str, str]:
     """What the parser of the AsyncAPI initiative refuses, by file."""
-    require((MODULES / "@asyncapi" / "parser").is_dir(), "@asyncapi/parser (npm ci in tests/design/node)")
     paths = []
     for name, result in results.items():
         for file in asyncapi.generate(result):
@@ -181,6 +186,7 @@ def refused(folder: Path, results: dict[str, Result]) -> dict[str, str]:
     return validators.asyncapi(folder, paths, MODULES)[1]
 
 
+@pytest.mark.usefixtures("parser")
 def test_the_parser_accepts_every_example(tmp_path: Path) -> None:
     assert len(BLUEPRINTS) >= 12
     results = {file.stem: study_file(file) for file in BLUEPRINTS}
@@ -189,6 +195,7 @@ def test_the_parser_accepts_every_example(tmp_path: Path) -> None:
     assert refused(tmp_path, results) == {}
 
 
+@pytest.mark.usefixtures("parser")
 @settings(
     max_examples=1,
     deadline=None,

@@ -290,6 +290,13 @@ services:
     assert list(made["contracts/stock.openapi.yaml"]["paths"]) == ["/count"]  # services reach it over gRPC
 
 
+def test_no_schema_stands_there_that_nothing_refers_to() -> None:
+    """A bulk answers with where it is to be asked for: what it gives in the end is in no answer of its own."""
+    text = "actors: {a: {auth: oidc}}\nservices: {s: {owns: {Thing: {id: uuid}}, does: {load: {by: a, kind: bulk, "
+    for path, made in documents(result_of(text + "takes: {n: int}, gives: Thing*, size: 1 MB}}}}")).items():
+        assert not _unused(made), path
+
+
 # ---------------------------------------------------------------------------------------------- any blueprint
 
 

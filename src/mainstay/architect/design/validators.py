@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +229,7 @@ def mermaid(
         texts: Mermaid texts by path.
         cache: a folder with what was drawn before.
     """
-    from mainstay.architect.design.site.drawing import drawer
+    from mainstay.architect.design.site.drawing import draw_all, drawer
 
     if not version("mermaidx"):
         raise ModuleNotFoundError("mermaidx")
@@ -238,22 +237,12 @@ def mermaid(
     kept = drawer(list(texts.values()), cache)
     drawn = {path: svg for path, text in texts.items() if (svg := kept(text)) is not None}
     left = {path: text for path, text in texts.items() if path not in drawn}
-    with ProcessPoolExecutor(min(len(left), os.cpu_count() or 1) or 1) as pool:
-        for path, (svg, error) in zip(left, pool.map(_draw, left.values()), strict=True):
-            if error:
-                refused[path] = error
-            else:
-                drawn[path] = svg
+    for path, (svg, error) in zip(left, draw_all(list(left.values())), strict=True):
+        if error:
+            refused[path] = _sentence(error)
+        else:
+            drawn[path] = svg
     return version("mermaidx"), refused, drawn
-
-
-def _draw(text: str) -> tuple[str, str]:
-    from mainstay.architect.design.site.drawing import draw
-
-    try:
-        return draw(text), ""
-    except ValueError as error:
-        return "", _sentence(error)
 
 
 def json(folder: Path, paths: Sequence[str]) -> Said:

@@ -115,8 +115,31 @@ def _whole(book: Book, paths: dict[str, Any], tags: dict[str, str], hooks: dict[
         "responses": dict(sorted(book.responses.items())),
         "schemas": dict(sorted(book.schemas.components.items())),
     }
+    used = _reached([paths, hooks], components)
+    for kind in ("parameters", "headers", "responses", "schemas"):
+        components[kind] = {
+            name: value for name, value in components[kind].items() if f"#/components/{kind}/{name}" in used
+        }
     made["components"] = {key: value for key, value in components.items() if value}
     return made
+
+
+def _reached(roots: list[Any], components: dict[str, dict[str, Any]]) -> set[str]:
+    """The references that lead from some roots, by way of components, as far as they go."""
+    found: set[str] = set()
+    left = list(roots)
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+            ref = value.get("$ref")
+            if isinstance(ref, str) and ref not in found:
+                found.add(ref)
+                *_, kind, name = ref.split("/")
+                left.append(components.get(kind, {}).get(name))
+    return found
 
 
 def _scheme(book: Book, name: str) -> dict[str, Any]:

@@ -6,10 +6,13 @@ A picture costs about half a second, so that those drawn before are taken from a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -65,21 +68,43 @@ def drawer(
             with suppress(OSError):
                 made[text] = (cache / names[text]).read_text(encoding="utf-8")
     left = [text for text in wanted if text not in made]
-    with ProcessPoolExecutor(min(len(left), os.cpu_count() or 1) or 1) as pool:
-        for at, (text, svg) in enumerate(zip(left, pool.map(_drawn, left), strict=True), 1):
-            if svg is not None:
-                made[text] = svg
-                _keep(cache, names[text], svg)
-            if progress is not None:
-                progress(at, len(left))
+    for text, (svg, _) in zip(left, draw_all(left, progress), strict=True):
+        if svg:
+            made[text] = svg
+            _keep(cache, names[text], svg)
     return made.get
 
 
-def _drawn(text: str) -> str | None:
-    try:
-        return draw(text)
-    except ValueError:
-        return None
+def draw_all(
+    texts: Sequence[str], progress: Callable[[int, int], None] | None = None
+) -> list[tuple[str, str]]:
+    """Each text as SVG, or empty with the reason why not; as many processes as there are cores draw them.
+
+    The processes are begun anew, never forked: who has drawn, or compiled protocol buffers, has threads, and a copy
+    of it may wait for ever for a lock that one of them held.
+    """
+    number = min(len(texts), os.cpu_count() or 1)
+    told: dict[int, tuple[str, str]] = {}
+
+    def work(start: int) -> None:
+        mine = range(start, len(texts), number)
+        command = [sys.executable, "-m", __name__]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            with suppress(OSError):  # it died; what it did not tell is said below
+                process.stdin.write(json.dumps([texts[at] for at in mine]))
+                process.stdin.close()
+            for at, line in zip(mine, process.stdout, strict=False):
+                svg, error = json.loads(line)
+                told[at] = (svg, error)
+                if progress is not None:
+                    progress(len(told), len(texts))
+
+    with ThreadPoolExecutor(number or 1) as threads:
+        list(threads.map(work, range(number)))
+    return [told.get(at, ("", "the renderer ended without an answer")) for at in range(len(texts))]
 
 
 def _keep(cache: Path | None, name: str, svg: str) -> None:
@@ -99,3 +124,18 @@ def unique(svg: str, name: str, title: str) -> str:
     # An alternative text, and the size that the picture has: it shrinks to the page, and never grows.
     svg = re.sub(r'role="[^"]*"', f'role="img" aria-label="{escape(title, quote=True)}"', svg, count=1)
     return re.sub(r' aria-roledescription="[^"]*"', "", svg, count=1)
+
+
+def main() -> None:
+    """Read texts, a JSON list, from stdin; write a line of JSON for each: the SVG, and the reason why there is none."""
+    for text in json.load(sys.stdin):
+        try:
+            said = [draw(text), ""]
+        except ValueError as error:
+            said = ["", str(error)]
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
