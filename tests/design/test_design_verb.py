@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,14 @@ def test_a_design_without_risks_exits_0(shop: Path) -> None:
     done = design("shop.yaml", "--select", "call-cycle", cwd=shop)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("no findings")
+
+
+def test_a_default_that_suffices_is_told_too(shop: Path) -> None:
+    """A pool that nobody wrote and that is large enough was judged all the same."""
+    done = design("shop.yaml", "--select", "pool-size", cwd=shop)
+    assert done.returncode == 0, done
+    told = " ".join(done.stdout.split())
+    assert re.search(r"enough .*assume\.copies = 2, .*assume\.pool = 10", told), told
 
 
 @pytest.mark.parametrize("format", ["text", "json", "sarif", "github", "html"])

@@ -242,7 +242,7 @@ class Suppressed:
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
-    """What was taken where a blueprint says nothing, and went into a risk; design only."""
+    """What was taken where a blueprint says nothing, and went into a number that was judged; design only."""
 
     name: str
     """As a blueprint names it: ``assume.hold``."""
@@ -251,7 +251,7 @@ class Assumption:
     number: float
     """The same in base units: seconds, calls a second, a fraction, a count."""
     findings: int
-    """How many risks rest on it, waived ones included."""
+    """How many risks rest on it, waived ones included; 0 where what it went into meets its need."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,11 @@ def study_source(
         Assumption(key, str(assumed[key]), assumed[key].value, count)
         for key, count in sorted(rest.items(), key=lambda item: (-item[1], item[0]))
     ]
+    report.assumptions += [
+        Assumption(key, str(figure), figure.value, 0)
+        for key, figure in sorted(system.used.items())
+        if figure.assumed and key not in rest
+    ]
     return Result(study, risks, report, [assumed[key] for key in sorted(assumed)], chosen)
 
 

@@ -42,15 +42,18 @@ class _Page:
         for table in report.tables:
             yield from self._table(table)
         if not quiet and report.assumptions:
-            named = [line(f"{item.name} = {item.value}") for item in report.assumptions]
-            room = max(map(len, named))
-            rest = [
-                counted(item.findings, "risk rests", "risks rest") + " on it" for item in report.assumptions
-            ]
+            risky = [item for item in report.assumptions if item.findings]
+            named = [line(f"{item.name} = {item.value}") for item in risky]
+            room = max(map(len, named), default=0)
+            rest = [counted(item.findings, "risk rests", "risks rest") + " on it" for item in risky]
             said = [f"{name:<{room}}  {text}" for name, text in zip(named, rest, strict=True)]
             for number, row in enumerate(said):
                 label = "" if number else "assumed"
                 yield f"  {self._styled(label, DIM)}{' ' * (MARGIN - len(label))}{row}"
+            if enough := [
+                line(f"{item.name} = {item.value}") for item in report.assumptions if not item.findings
+            ]:
+                yield from self._labelled("enough", [", ".join(enough)], DIM)
             yield ""
         if not quiet and report.suppressed:
             said = [f"{_name(item.finding)}  {item.reason}" for item in report.suppressed]
