@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from blueprint_text import result_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mainstay.architect.design import what_if
@@ -100,6 +100,7 @@ def test_a_wrong_change_is_refused_in_one_sentence(change: str, told: str) -> No
         st.sampled_from(["1s", "99%", "100/s", "[", "{}", "[[]]", "{a: 1}", "2", "null"]), st.text(max_size=8)
     ),
 )
+@example("payments", "", "0\n")  # a value with a line of its own
 def test_any_change_is_made_or_refused(name: str, key: str, value: str) -> None:
     """Never anything else."""
     try:

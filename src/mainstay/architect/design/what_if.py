@@ -66,7 +66,8 @@ def study(
         return study_source(other, today, chosen)
     except MainstayError as error:
         said = re.sub(r"^\S+?:\d+:\d+: ", "", str(error))
-        raise MainstayError(f"--what-if {' and '.join(changes)}: {said}") from None
+        asked = " ".join(" and ".join(changes).split())  # on one line, whatever was given
+        raise MainstayError(f"--what-if {asked}: {' '.join(said.split())}") from None
 
 
 def compare(before: Iterable[Risk], after: Iterable[Risk]) -> list[Moved]:
