@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from cluster import Cluster, binaries
+from hypothesis import settings
 
 NAMED = os.environ.get("MAINSTAY_TEST_DATABASE_URL")
 LONG = """
@@ -26,6 +27,12 @@ test_receive test_publish_and_consume test_saga test_jobs test_worker test_idemp
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; otherwise as they stand."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+# In CI the same examples each time: what fails there failed before it was submitted. Elsewhere new ones are looked for.
+settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("MAINSTAY_REQUIRE_SERVICES") == "1":
+    settings.load_profile("ci")
 
 
 def require(there: bool, what: str) -> None:
