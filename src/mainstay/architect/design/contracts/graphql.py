@@ -24,7 +24,7 @@ from mainstay.architect.design.contracts.naming import (
     sentence,
     upper,
 )
-from mainstay.architect.design.contracts.routes import identified_by
+from mainstay.architect.design.contracts.routes import identified_by, row_named
 from mainstay.architect.design.generated import Generated
 from mainstay.architect.design.shapes import Type
 from mainstay.architect.design.study import Result
@@ -187,7 +187,7 @@ class Sdl:
     def _arguments(self, op: Op) -> list[tuple[str, str, Any]]:
         """Name, type and example value of each argument."""
         found: list[tuple[str, str, Any]] = []
-        entity = self._about(op)
+        entity = row_named(self.system, op)
         if entity is not None and not identified_by(op, entity) and entity.key:
             type = entity.fields[entity.key]
             key = camel(entity.key)
@@ -203,17 +203,6 @@ class Sdl:
             found += [("first", f"Int = {op.spec.page}", op.spec.page), ("after", "String", None)]
         taken: set[str] = set()
         return [each for each in found if not (each[0] in taken or taken.add(each[0]))]  # type: ignore[func-returns-value]
-
-    def _about(self, op: Op) -> Entity | None:
-        """The entity of which one row has to be named."""
-        for write in op.writes:
-            if write.how != "creates" and write.entity.service == op.service:
-                return write.entity
-        given = op.spec.gives.type if op.spec.gives else None
-        if given is None or given.many or given.field or not given.entity or op.kind in STREAMING:
-            return None
-        entity = self.system.entity(given.entity, op.service, ())
-        return entity if reads(op) and not any(write.entity is entity for write in op.writes) else None
 
     def _result(self, op: Op) -> tuple[str, str, Any]:
         """The type of the result, what an example selects of it, and what it gets."""

@@ -21,7 +21,7 @@ from mainstay.architect.design.contracts.naming import (
     snake,
     upper,
 )
-from mainstay.architect.design.contracts.routes import identified_by
+from mainstay.architect.design.contracts.routes import identified_by, row_named
 from mainstay.architect.design.generated import Generated
 from mainstay.architect.design.shapes import Type
 from mainstay.architect.design.study import Result
@@ -195,7 +195,7 @@ class Proto:
         """One rpc, with the messages that it needs."""
         name = pascal(op.name)
         fields: list[tuple[str, str, str]] = []
-        entity = self._about(op)
+        entity = row_named(self.system, op)
         if entity is not None and entity.key and not identified_by(op, entity):
             type = entity.fields[entity.key]
             fields.append(self._put(self.of(type, entity.service, entity.name, entity.key), entity.key))
@@ -235,23 +235,6 @@ class Proto:
             f"May fail with {problem}: FAILED_PRECONDITION, named in google.rpc.ErrorInfo.reason."
             for problem in problems
         ]
-
-    def _about(self, op: Op) -> Entity | None:
-        """The entity of which one row has to be named."""
-        for write in op.writes:
-            if write.how != "creates" and write.entity.service == op.service:
-                return write.entity
-        given = op.spec.gives.type if op.spec.gives else None
-        if (
-            given is None
-            or given.many
-            or given.field
-            or not given.entity
-            or op.kind in STREAMING
-            or not reads(op)
-        ):
-            return None
-        return self.system.entity(given.entity, op.service, ())
 
     def text(self, ops: list[Op]) -> str:
         """The file."""

@@ -175,6 +175,24 @@ def identified_by(op: Op, entity: Entity) -> str:
     return ""
 
 
+def row_named(system: System, op: Op) -> Entity | None:
+    """The entity of which a request has to name one row: what it changes of its service, or what it gives."""
+    for write in op.writes:
+        if write.how != "creates" and write.entity.service == op.service:
+            return write.entity
+    given = op.spec.gives.type if op.spec.gives else None
+    if (
+        given is None
+        or given.many
+        or given.field
+        or not given.entity
+        or op.kind in STREAMING
+        or not reads(op)
+    ):
+        return None
+    return system.entity(given.entity, op.service, ())
+
+
 def _parent(system: System, op: Op, entity: Entity) -> Entity | None:
     """The entity of the same service below which a list or a new row stands: it takes the key of just one."""
     found = [
