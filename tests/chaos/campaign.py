@@ -131,6 +131,7 @@ class Campaign:
                     await asyncio.sleep(self._chance.expovariate(1 / self._pace))
                     by_chance = self._chance.choices(list(CHANCES), list(CHANCES.values()))[0]
                     await self._until_there_are(self.result.kills.total() * SAGAS_A_STRIKE)
+                    await self._look()
                     await self._strike(each_once.pop() if each_once else by_chance)
                     await self._look()
                 await self._rest()
@@ -234,9 +235,11 @@ class Campaign:
                 done = min(1, self._proxy.cut(self._chance, everything=True))
             case "worker stopped past its lease":
                 process = self._workers[chosen % len(self._workers)]
-                os.kill(process.pid, signal.SIGSTOP)
-                go_on = partial(os.kill, process.pid, signal.SIGCONT)
-                self._later.append((time.monotonic() + 2 * LEASE, process, go_on))
+                if _signal(process.pid, signal.SIGSTOP):
+                    go_on = partial(_signal, process.pid, signal.SIGCONT)
+                    self._later.append((time.monotonic() + 2 * LEASE, process, go_on))
+                else:
+                    done = 0
             case "server stopped at once and started":
                 await asyncio.to_thread(self._cluster.stop, "immediate")
                 await asyncio.to_thread(self._cluster.start)
@@ -360,6 +363,15 @@ class Campaign:
                 return int(connection.execute(sql).fetchall()[0][0])
 
         return await asyncio.to_thread(ask)
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    """Send it; false where the process has ended by itself, as one may that found no database as it started."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def main() -> int:

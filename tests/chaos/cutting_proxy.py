@@ -15,12 +15,13 @@ class CuttingProxy:
     def __init__(self, target: int) -> None:
         self._target = target
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
 
     async def start(self) -> None:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -28,6 +29,8 @@ class CuttingProxy:
         if self._server is not None:
             self._server.close()
         self.cut(random.Random(0), everything=True)
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=5)
 
     def cut(self, random: random.Random, *, everything: bool = False) -> int:
         """Cut one connection, or all; how many."""
@@ -40,6 +43,11 @@ class CuttingProxy:
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
         return len(chosen)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
