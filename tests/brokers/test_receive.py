@@ -198,6 +198,44 @@ async def test_a_handler_that_hangs_is_ended(place: Place, db: Database) -> None
 
 
 @redis_only
+async def test_a_handler_out_of_which_a_foreign_cancellation_comes_has_failed(
+    place: Place, db: Database
+) -> None:
+    """It awaited a task that somebody else cancelled: the attempt has failed, and there is another.
+
+    Otherwise the event would be held for ever, neither tried again nor given back, and others of its key go before it.
+    """
+    tried: list[str] = []
+
+    async def awaits_what_is_cancelled(tx: Transaction, event: CloudEvent) -> None:
+        tried.append(event.id)
+        await handle(tx, event)
+        if event.id in ("poison", "later") and not (event.id == "later" and tried.count("later") > 1):
+            other = asyncio.ensure_future(asyncio.sleep(60))
+            other.cancel()
+            await other
+
+    letters: list[str] = []
+
+    async def cancelled_once(tx: Transaction, letter: DeadLetter) -> None:
+        letters.append("?")
+        await bury(tx, letter)
+        if len(letters) == 1:
+            raise asyncio.CancelledError
+
+    async with (
+        place.open() as opened,
+        receiving(opened, db, awaits_what_is_cancelled, cancelled_once, attempts=2),
+    ):
+        await opened.publish([event("poison"), event("later", key="k"), event("after", key="k")])
+        await until(these(db, {"poison"}, "dead"), 10)
+        await until(these(db, {"later", "after"}), 10)
+    assert await rows(db) == ["later", "after"]
+    assert await rows(db, "dead") == ["poison"]
+    assert tried.count("poison") == tried.count("later") == len(letters) == 2
+
+
+@redis_only
 async def test_a_database_that_is_away_kills_no_event(place: Place, db: Database, database_url: URL) -> None:
     """Far more attempts fail than an event has, and none is counted; it is handled when the database is back."""
     assert database_url.host

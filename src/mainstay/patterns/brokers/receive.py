@@ -189,7 +189,8 @@ class _Work:
                 async with self.room, asyncio.timeout(self.timeout):
                     await self.database.run(attempt)
                 return None
-            except Exception as error:  # whatever a handler raises
+            except (Exception, asyncio.CancelledError) as error:  # whatever a handler raises
+                heed_cancellation()  # else it came out of something that the handler had awaited
                 times += 1
                 failures += not _passing(error, started)
                 log.warning(
@@ -212,7 +213,11 @@ class _Work:
                 async with self.room, asyncio.timeout(self.timeout):
                     await self.database.run(attempt)
                 return
-            except Exception:  # whatever the hook raises; the event must not get lost
+            except (
+                Exception,
+                asyncio.CancelledError,
+            ):  # whatever the hook raises; the event must not get lost
+                heed_cancellation()
                 times += 1
                 log.exception("%s could not store a dead event, and will try again", self.consumer)
             await wait(times)
@@ -236,7 +241,7 @@ def _forget(last_of_key: dict[str, asyncio.Task[None]], key: str, task: asyncio.
         del last_of_key[key]
 
 
-def _passing(error: Exception, started: bool) -> bool:
+def _passing(error: BaseException, started: bool) -> bool:
     """Whether the event is not to blame: before the handler began, or because the database went away."""
     if not started:
         return not isinstance(error, ValueError)
