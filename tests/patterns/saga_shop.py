@@ -72,7 +72,8 @@ class Shop:
 
     Args:
         script: by step, what its attempts do, one after the other; afterwards they go well. ``error`` fails without
-            an effect, ``lost`` fails after it, ``hang`` never comes back after it, ``refused`` and ``give up`` raise.
+            an effect, ``lost`` fails after it, ``hang`` never comes back after it, ``refused``, ``late refusal``
+            (behind the gate) and ``give up`` raise.
     """
 
     def __init__(self, url: URL, script: dict[str, list[str]] | None = None) -> None:
@@ -123,6 +124,8 @@ class Shop:
         if what in self.gates:
             self.log.append(f"{what} at its gate")
             await self.gates[what].wait()
+        if doing == "late refusal":
+            raise Refused(f"{what} declined")
         if doing == "lost":
             raise ConnectionError(f"{what} lost its answer")
         if doing == "hang":

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from mainstay.patterns import Database, Transaction
 from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages import Messages, NewMessage, Retry, Unserializable
-from mainstay.patterns.saga import Call, Saga, TooLate, cancel, show, step
+from mainstay.patterns.saga import Call, Saga, TooLate, cancel, retry, show, step
 
 
 @pytest.fixture
@@ -286,6 +286,28 @@ async def test_a_saga_overlooked_as_its_lock_came_free(db: Database, messages: M
         assert await until_ended(db, second) == ["completed"]
 
 
+async def test_a_lock_that_somebody_is_just_taking_holds_up_no_worker(
+    db: Database, other: Database, messages: Messages, shop: Shop
+) -> None:
+    """One saga waits; another one, whose start is not yet committed, has seen the lock free: upkeep passes both over.
+
+    Else the duties of all workers (due messages, rescue) would wait for that transaction, however long it takes.
+    """
+    place_order = declare(messages, shop, lock="order:{order}")
+    first = await start(db, place_order())
+    async with other.engine.connect() as unseen:
+        async with db.transaction() as tx:
+            second = await place_order().start(tx)
+            await cancel(other, first or 0, because="to make room")
+            third = await place_order().start(unseen)
+        async with messages.worker() as worker:
+            assert messages.sagas is not None
+            async with asyncio.timeout(5):
+                await messages.sagas.duty(worker)
+            await unseen.commit()
+            assert await until_ended(db, second, third) == ["completed"] * 2
+
+
 async def test_a_lock_is_shared_by_classes_and_a_waiting_saga_can_be_cancelled(
     db: Database, messages: Messages, shop: Shop
 ) -> None:
@@ -341,6 +363,45 @@ async def test_a_deploy_in_the_middle(db: Database, messages: Messages, shop: Sh
         assert await until_ended(db, id) == ["completed"]
     assert (await show(db, id or 0))["data"]["gift"] is True
     assert shop.there(id) == ALL
+
+
+async def test_a_call_that_a_deploy_made_a_step_of_the_database(
+    db: Database, messages: Messages, shop: Shop
+) -> None:
+    """The older code's call may have happened, so it is undone, although a failure of the newer step leaves nothing."""
+    shop.script = {"authorize": ["lost", "error"]}
+    place_order = declare(messages, shop, retry=Retry(attempts=2, first=60.0, most=60.0))
+    id = await start(db, place_order()) or 0
+    async with messages.worker():
+
+        async def failed() -> bool:
+            return (await show(db, id))["message_state"] == "scheduled"
+
+        await until(failed)
+    newer = Messages(db)
+
+    @newer.saga(name="PlaceOrder")
+    class NewOrder(Saga):
+        @step
+        async def reserve(self, tx: Transaction) -> None: ...
+
+        @reserve.undo
+        async def release(self, tx: Transaction) -> None:
+            await shop.inside("un-reserve", self, tx)
+
+        @step(retry=SOON)
+        async def authorize(self, tx: Transaction) -> None:
+            await shop.inside("authorize", self, tx)
+
+        @authorize.undo
+        async def void(self, call: Call) -> None:
+            await shop.outside("un-authorize", call)
+
+    shop.script = {"authorize": ["error"] * 3}
+    await retry(db, id)
+    async with newer.worker():
+        assert await until_ended(db, id) == ["compensated"]
+    assert shop.there(id) == set()
 
 
 async def test_data_that_the_code_cannot_read(db: Database, messages: Messages, shop: Shop) -> None:

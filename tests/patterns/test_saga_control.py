@@ -152,11 +152,13 @@ async def test_compensated_by_hand(db: Database, messages: Messages, shop: Shop)
         await cancel(db, id or 0, because=" ")
 
 
-@pytest.mark.parametrize(("doing", "states"), [("ok", "done"), ("lost", "skipped")])
+@pytest.mark.parametrize(
+    ("doing", "states"), [("ok", "done"), ("lost", "skipped"), ("late refusal", "skipped")]
+)
 async def test_a_skip_during_a_call_counts_for_that_step_only(
     db: Database, messages: Messages, shop: Shop, doing: str, states: str
 ) -> None:
-    """Where the call succeeds it is pointless; where it fails, the step is skipped; never the next one."""
+    """Where the call succeeds it is pointless; where it fails or is refused, the step is skipped; not the next one."""
     shop.script = {"authorize": [doing]}
     shop.gates["authorize"] = gate = asyncio.Event()
     id = await start(db, declare(messages, shop, retry=RARE, timeout=30)())
@@ -171,6 +173,32 @@ async def test_a_skip_during_a_call_counts_for_that_step_only(
         gate.set()
         assert await until_ended(db, id) == ["completed"]
     assert [one["state"] for one in (await show(db, id or 0))["steps"]] == ["done", states, "done", "done"]
+
+
+async def test_a_skip_does_not_displace_a_cancel_that_is_about_to_be_done(
+    db: Database, messages: Messages, shop: Shop
+) -> None:
+    """The user was told that the cancel is kept. Where it waits for a pivot of unknown outcome, a person may decide."""
+    shop.script = {"capture": ["lost"]}
+    shop.gates = {"authorize": asyncio.Event(), "capture": asyncio.Event()}
+    ids = [await start(db, declare(Messages(db), shop, retry=RARE, timeout=30)()) or 0 for _ in range(2)]
+    declare(messages, shop, retry=RARE, timeout=30)
+    async with messages.worker():
+
+        async def at_gate(step: str, times: int) -> bool:
+            return shop.log.count(f"{step} at its gate") == times
+
+        await until(lambda: at_gate("authorize", 2))
+        assert (await cancel(db, ids[0], because="changed their mind"))["requested"]
+        with pytest.raises(TooLate, match="goes back as soon as the attempt at its step authorize has ended"):
+            await skip(db, ids[0], because="by telephone")
+        shop.gates["authorize"].set()
+        assert await until_ended(db, ids[0]) == ["compensated"]
+        await until(lambda: at_gate("capture", 1))
+        assert (await cancel(db, ids[1], because="changed their mind"))["requested"]
+        assert (await skip(db, ids[1], because="captured by hand"))["requested"]
+        shop.gates["capture"].set()
+        assert await until_ended(db, ids[1]) == ["completed"]
 
 
 async def test_a_saga_in_the_middle_of_a_transaction(

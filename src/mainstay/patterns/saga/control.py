@@ -147,8 +147,8 @@ async def skip(where: Any, id: int, *, because: str, data: Mapping[str, Any] | N
         data: fields of the saga to set, such as the number that the step would have found out.
 
     Returns, raises:
-        As `cancel`. `TooLate` also where it waits for its lock and is at no step yet; `Unserializable` where data is
-        nothing that PostgreSQL can store as JSON.
+        As `cancel`. `TooLate` also where it waits for its lock and is at no step yet, or goes back when the attempt at its
+        step has ended; `Unserializable` where data is nothing that PostgreSQL can store as JSON.
     """
     text = None if data is None else json.dumps(dict(data), allow_nan=False)
     if text is not None and not storable_json(text):
@@ -212,6 +212,11 @@ def _move(progress: Progress, wish: Wish, because: str) -> Move | None:
             raise TooLate(f"saga {progress.id} waits for {progress.lock!r} and is at no step yet")
         to = moves.back(progress, f"cancelled: {because}")
         return None if to.step else to  # what its start did is undone under its lock, when its turn has come
+    if wish == "skip" and progress.requested in ("cancel", "compensate") and progress.can_go_back:
+        raise TooLate(
+            f"saga {progress.id} goes back as soon as the attempt at its step {progress.step} has ended:"
+            f" {progress.because}; what is to be undone then can be skipped"
+        )
     progress.requested, progress.because = wish, because
     return moves.due(progress, failed=0, attempts=1, error=None, known=False)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from mainstay.patterns.messages import connections
+from mainstay.patterns.messages.driver import transaction
 from mainstay.patterns.messages.handler import GiveUp, Handler, NotNow, Retry, TryAgain
 from mainstay.patterns.messages.message import LeaseLost, Message
 from mainstay.patterns.saga import moves, store
@@ -25,6 +26,7 @@ from mainstay.patterns.saga.definition import Definition
 from mainstay.patterns.saga.moves import Move, Progress
 from mainstay.patterns.saga.saga import Saga, dump
 from mainstay.patterns.saga.step import Call, Refused, Step, Work
+from mainstay.patterns.serialization_retry import sqlstate
 from mainstay.patterns.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ MARGIN = 120.0
 """Seconds beyond a step's own timeout until the engine cancels its handler: for the statements around it."""
 UNREADABLE = 30.0
 """Seconds after which a saga whose data this code cannot read is looked at again, perhaps by other code."""
+PATIENCE = 20
+"""Milliseconds that upkeep waits for another one who takes a saga's lock at the same moment."""
+LOCK_NOT_AVAILABLE, UNIQUE_VIOLATION = "55P03", "23505"
 PRUNE_EVERY = 60.0
 BATCH = 1000
 
@@ -74,12 +79,26 @@ class Upkeep:
 
     async def duty(self, worker: Worker) -> None:
         """Begin what has waited for a lock and was overlooked as it came free; forget what is old."""
-        rows = await worker.upkeep.link.fetch(store.SQL["next_of_lock"], lock=None)
-        worker.feed({row[0] for row in rows})
+        for (lock,) in await worker.upkeep.link.fetch(store.SQL["overlooked_locks"]):
+            await self._begin_next(worker, lock)
         if time.monotonic() - self._pruned >= PRUNE_EVERY:
             [(pruned,)] = await worker.upkeep.link.fetch(store.SQL["prune_sagas"], most=BATCH)
             if pruned < BATCH:  # else there is more, which the next round takes
                 self._pruned = time.monotonic()
+
+    async def _begin_next(self, worker: Worker, lock: str) -> None:
+        """Each lock by itself, and not waited for: a start that is not committed may be taking it, for however long."""
+        link = worker.upkeep.link
+        try:
+            async with transaction(link):
+                await link.run(f"SET LOCAL lock_timeout = '{PATIENCE}ms'")
+                rows = await link.fetch(store.SQL["next_of_lock"], lock=lock)
+        except Exception as error:
+            if sqlstate(error) not in (LOCK_NOT_AVAILABLE, UNIQUE_VIOLATION):
+                raise
+            log.debug("the lock %r is being taken by another saga at this moment", lock)
+            return
+        worker.feed({row[0] for row in rows})
 
 
 class StepFailed(TryAgain):
@@ -220,7 +239,7 @@ class Runner:
             return None
         counted = not isinstance(error, NotNow)
         failed = message.attempt if counted else message.attempt - 1
-        if isinstance(error, Refused) and progress.state == "running":
+        if isinstance(error, Refused) and progress.state == "running" and progress.requested != "skip":
             other: Move | None = moves.back(
                 progress, f"step {self._step.name} was refused: {error}", "failed"
             )
@@ -246,7 +265,9 @@ class Runner:
         self, progress: Progress, failed: int, error: str | None, attempts: int | None = None
     ) -> Move | None:
         most = self._work.retry.attempts if attempts is None else attempts
-        return moves.due(progress, failed, most, error, known=not self._work.outside)
+        # An earlier version of the code may have made a call of this step.
+        known = not self._work.outside and progress.current.state != "begun"
+        return moves.due(progress, failed, most, error, known=known)
 
     async def _move(
         self, tx: Transaction, message: Message, progress: Progress, to: Move, data: str | None = None

@@ -1,11 +1,11 @@
--- Sagas whose turn has come: no earlier one with their lock is unfinished. Of one lock, or (null) of all.
+-- The saga whose turn has come at a lock: no earlier one with it is unfinished.
 WITH turn AS (
     SELECT id FROM mainstay.saga AS next
-    WHERE state = 'waiting' AND (:lock::text IS NULL OR lock = :lock::text)
+    WHERE state = 'waiting' AND lock = :lock::text
       AND NOT EXISTS (
         SELECT FROM mainstay.saga AS other
         WHERE other.lock = next.lock AND other.ended_at IS NULL AND (other.state <> 'waiting' OR other.id < next.id))
-    ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+    FOR UPDATE SKIP LOCKED
 ), begun AS (
     UPDATE mainstay.saga
     SET state = 'running', version = version + 1, changed_at = now(),
