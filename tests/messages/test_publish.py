@@ -86,6 +86,19 @@ async def test_raw_drivers(empty: URL, messages: Messages, sql: Any, commit: boo
     assert sql("SELECT count(*) FROM mainstay.message") == [(4 if commit else 0,)]
 
 
+async def test_psycopg_in_pipeline_mode(empty: URL, messages: Messages, sql: Any) -> None:
+    """Its cursors know of no result until one asks: the ids come all the same, once."""
+    with psycopg.connect(dsn(empty)) as connection, connection.pipeline():
+        first = messages.publish_sync(connection, ONE)
+        unique = messages.publish_sync(connection, ONE.but(unique="u"), ONE.but(unique="u"))
+    async with await psycopg.AsyncConnection.connect(dsn(empty)) as other, other.pipeline():
+        second = await messages.publish(other, ONE, ONE)
+    assert sql("SELECT id FROM mainstay.message ORDER BY id") == [
+        (id,) for id in (*first, unique[0], *second)
+    ]
+    assert unique[1] is None and len(second) == 2
+
+
 async def test_the_wrong_kind_of_connection_is_named(empty: URL, messages: Messages) -> None:
     """A sync connection where an async one is needed, and the other way round, say which way to take."""
     with psycopg.connect(dsn(empty)) as connection, pytest.raises(TypeError, match="publish_sync"):

@@ -63,8 +63,11 @@ async def test_a_start_that_is_rolled_back_has_not_been(db: Database, messages: 
 
 
 async def test_started_from_sync_code(db: Database, messages: Messages, shop: Shop) -> None:
-    """From a sync Session and a psycopg connection, one rolled back and one committed each."""
-    place_order = declare(messages, shop)
+    """From a sync Session and a psycopg connection, one rolled back and one committed each; in pipeline mode too.
+
+    There a start does not know at once that it has inserted a row, and must not take that for a lock in use.
+    """
+    place_order = declare(messages, shop, lock="order:{order}")
     url = db.engine.url.set(drivername="postgresql+psycopg")
     engine = create_engine(url)
     with Session(engine) as session:
@@ -75,7 +78,11 @@ async def test_started_from_sync_code(db: Database, messages: Messages, shop: Sh
     engine.dispose()
     with psycopg.connect(dsn(url)) as connection:
         second = place_order().start_sync(connection)
-    assert shop.sql("SELECT id FROM mainstay.saga ORDER BY id") == [(first,), (second,)]
+        with connection.pipeline():
+            third = place_order().start_sync(connection)
+    async with await psycopg.AsyncConnection.connect(dsn(url)) as other, other.pipeline():
+        fourth = await place_order().start(other)
+    assert shop.sql("SELECT id FROM mainstay.saga ORDER BY id") == [(first,), (second,), (third,), (fourth,)]
 
 
 @pytest.mark.parametrize(

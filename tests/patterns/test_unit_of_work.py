@@ -10,15 +10,17 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psycopg
 import pytest
 from pattern_models import Account
-from sqlalchemy import event, exc, func, select, text
+from sqlalchemy import URL, event, exc, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 from mainstay.patterns import (
     CommitUnknown,
     Database,
     NestedTransaction,
+    Transaction,
     TransactionAborted,
     TransactionOver,
     sqlstate,
@@ -289,6 +291,43 @@ async def test_a_swallowed_error_is_not_committed_silently(db: Database, isolati
     async with db.transaction() as tx:  # the same connection is healthy again
         tx.add(Account(owner="bob"))
     assert await owners(db) == ["bob"]
+
+
+async def raw(tx: Transaction) -> Any:
+    """The driver's connection beneath a transaction."""
+    return (await (await tx.session.connection()).get_raw_connection()).driver_connection
+
+
+async def test_an_error_of_the_drivers_own_connection_is_not_committed_silently(empty: URL) -> None:
+    """SQLAlchemy sees nothing of it, psycopg's connection tells (asyncpg's does not: see the page)."""
+    ran: list[str] = []
+    async with Database(empty) as db:
+        with pytest.raises(TransactionAborted, match="savepoint"):
+            async with db.transaction() as tx:
+                tx.after_commit(lambda: ran.append("commit"))
+                tx.add(Account(owner="ann"))
+                await tx.flush()
+                with contextlib.suppress(psycopg.Error):
+                    await (await raw(tx)).execute("COPY nothing TO STDOUT")
+        assert ran == []
+        assert await owners(db) == []
+        async with db.transaction() as tx:
+            with contextlib.suppress(TransactionAborted):
+                async with tx.savepoint():
+                    with contextlib.suppress(psycopg.Error):
+                        await (await raw(tx)).execute("SELECT 1 / 0")
+            tx.add(Account(owner="bob"))
+        assert await owners(db) == ["bob"]
+
+
+async def test_a_transaction_that_was_ended_past_it_is_told(db: Database) -> None:
+    """A COMMIT on the driver's connection: what follows would commit by itself or not at all."""
+    ran: list[str] = []
+    with pytest.raises(TransactionOver, match="past this transaction"):
+        async with db.transaction() as tx:
+            tx.after_commit(lambda: ran.append("commit"))
+            await (await raw(tx)).execute("COMMIT")
+    assert ran == []
 
 
 async def test_a_swallowed_error_of_a_flush(db: Database) -> None:

@@ -275,11 +275,17 @@ class Transaction:
                 " the error was swallowed; nothing of it can be committed, so let the error leave the block"
             )
         failed = None if root is None else root.info.get(FAILED)
-        if failed is not None or not self._sync.is_active:
+        beneath = "open" if root is None or root.closed else _status(root.connection.driver_connection)
+        if failed is not None or beneath == "failed" or not self._sync.is_active:
             raise TransactionAborted(
                 "a statement of this transaction failed and its error was swallowed, so nothing of it can be"
                 " committed; put work that may fail into tx.savepoint()"
             ) from failed
+        if beneath == "ended":
+            raise TransactionOver(
+                "a statement sent past this transaction ended it (a COMMIT or ROLLBACK on the driver's connection, or"
+                " behind another statement), so what came before and after it does not belong together"
+            )
 
     # ------------------------------------------------------------------- its end, called by Database only
 
@@ -346,6 +352,16 @@ def stale_writes_named() -> Iterator[None]:
         yield
     except StaleDataError as error:
         raise StaleWrite from error
+
+
+def _status(raw: Any) -> str:
+    """Whether the transaction on a driver's connection is ``open``, has ``failed``, or has ``ended``; nothing is sent.
+
+    SQLAlchemy does not see what is done on that connection itself, as for COPY. asyncpg does not tell failed from open.
+    """
+    if (pgconn := getattr(raw, "pgconn", None)) is not None:  # psycopg; libpq's PGTransactionStatusType
+        return {0: "ended", 3: "failed"}.get(int(pgconn.transaction_status), "open")
+    return "open" if raw.is_closed() or raw.is_in_transaction() else "ended"
 
 
 async def run_hooks(hooks: Iterable[Hook]) -> None:

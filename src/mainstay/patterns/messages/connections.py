@@ -7,6 +7,7 @@ driver begins with it. Types are told by their module, so that no driver is impo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection
@@ -41,6 +42,11 @@ async def fetch(connection: Any, statement: Statement, values: Mapping[str, Any]
             return rows
         case "psycopg" if hasattr(connection, "__aenter__"):
             cursor = await connection.execute(statement.named, values)
+            if _answers_later(connection):
+                with suppress(connection.ProgrammingError):  # a statement without rows
+                    # Waits for the answer, and only then is there a description.
+                    answer: Sequence[Row] = await cursor.fetchall()
+                    return answer
             return (await cursor.fetchall()) if cursor.description else ()
     raise TypeError(
         f"a {type(connection).__qualname__} is no open transaction that messages can join with await; pass a"
@@ -58,6 +64,9 @@ def fetch_sync(connection: Any, statement: Statement, values: Mapping[str, Any])
     if _library(connection) in ("psycopg", "psycopg2", "django") and not hasattr(connection, "__aenter__"):
         with connection.cursor() as cursor:
             cursor.execute(statement.named, dict(values))
+            if _answers_later(connection):
+                with suppress(connection.ProgrammingError):
+                    return list(cursor.fetchall())
             return list(cursor.fetchall()) if cursor.description else ()
     raise TypeError(
         f"a {type(connection).__qualname__} is no open transaction that messages can join; pass a Session,"
@@ -73,6 +82,12 @@ def _fetch_sqlalchemy(
     else:
         result = connection.exec_driver_sql(statement.named, dict(values))
     return result.fetchall() if result.returns_rows else ()
+
+
+def _answers_later(connection: Any) -> bool:
+    """Whether it is a psycopg connection in pipeline mode, whose cursors know of no result until one asks for it."""
+    raw = getattr(connection, "pgconn", None)
+    return bool(raw is not None and raw.pipeline_status)
 
 
 def _library(connection: object) -> str:

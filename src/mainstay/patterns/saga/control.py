@@ -147,8 +147,8 @@ async def skip(where: Any, id: int, *, because: str, data: Mapping[str, Any] | N
         data: fields of the saga to set, such as the number that the step would have found out.
 
     Returns, raises:
-        As `cancel`. `TooLate` also where it waits for its lock and is at no step yet, or goes back when the attempt at its
-        step has ended; `Unserializable` where data is nothing that PostgreSQL can store as JSON.
+        As `cancel`. `TooLate` also where it waits for its lock and is at no step yet, or goes back when its
+        step attempt has ended; `Unserializable` where data is nothing that PostgreSQL can store as JSON.
     """
     text = None if data is None else json.dumps(dict(data), allow_nan=False)
     if text is not None and not storable_json(text):
