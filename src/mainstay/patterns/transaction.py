@@ -114,6 +114,14 @@ class Transaction:
         """`AsyncSession.get`."""
         return await self.session.get(model, id, options=options)
 
+    async def get_one(self, model: type[Model], id: Any, *, options: Sequence[ORMOption] = ()) -> Model:
+        """`AsyncSession.get_one`.
+
+        Raises:
+            sqlalchemy.exc.NoResultFound: there is no such row.
+        """
+        return await self.session.get_one(model, id, options=options)
+
     def add(self, instance: object) -> None:
         """`AsyncSession.add`."""
         self.session.add(instance)
