@@ -10,9 +10,18 @@ from fastapi import Depends, FastAPI
 from idempotency_help import JSON, client, entering, entries, prepare, serving, stored
 from pattern_models import Entry
 from sqlalchemy import select, text
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
 
 from mainstay.patterns import Database, Transaction
-from mainstay.patterns.idempotency import BY_ROUTE, IdempotencyKey, IdempotencyKeys, IdempotencyMiddleware
+from mainstay.patterns.idempotency import (
+    BY_ROUTE,
+    SHARED,
+    IdempotencyKey,
+    IdempotencyKeys,
+    IdempotencyMiddleware,
+)
 from mainstay.patterns.idempotency.fastapi import idempotency_key
 from mainstay.patterns.serialization_retry import lost_a_race
 
@@ -38,6 +47,29 @@ async def test_a_path_or_tenant_that_no_text_column_takes(db: Database, keys: Id
     assert again.headers["idempotency-replayed"] == "true"
     assert "idempotency-replayed" not in other.headers
     assert await entries(db) == await stored(db) == 2
+
+
+@pytest.mark.parametrize("stripping", [False, True])
+async def test_applications_mounted_beside_each_other_have_keys_of_their_own(
+    db: Database, keys: IdempotencyKeys, stripping: bool
+) -> None:
+    """One key on the same route of two: two effects. Some frameworks take the prefix off the path, some leave it."""
+    route = Route("/entries", entering(db), methods=["POST"])
+    inner = Starlette(routes=[route], middleware=[Middleware(IdempotencyMiddleware, keys, tenant=SHARED)])
+
+    async def stripped(scope: Any, receive: Any, send: Any) -> None:
+        prefix = scope["path"][:2]
+        await inner({**scope, "path": scope["path"][2:], "root_path": prefix}, receive, send)
+
+    app = stripped if stripping else Starlette(routes=[Mount("/a", inner), Mount("/b", inner)])
+    async with client(app) as service:
+        replies = [
+            await service.post(path, json={"amount": 1}, headers={"idempotency-key": "k"})
+            for path in ("/a/entries", "/b/entries", "/a/entries")
+        ]
+    assert [reply.status_code for reply in replies] == [201] * 3
+    assert replies[0].json() == replies[2].json() != replies[1].json()
+    assert await entries(db) == 2
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])

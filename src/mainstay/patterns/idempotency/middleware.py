@@ -146,7 +146,7 @@ async def begin(
                 "An Idempotency-Key counts for one caller, and it is not known who calls; sign in first.",
             )
         )
-    key = IdempotencyKey(_named(tenant), f"{exchange.scope['method']} {exchange.scope['path']}", text)
+    key = IdempotencyKey(_named(tenant), f"{exchange.scope['method']} {_whole_path(exchange.scope)}", text)
     await exchange.begin(key)
     return key
 
@@ -160,6 +160,16 @@ def _named(tenant: Any) -> str:
         "the tenant of an idempotency key is a string that is not empty, an integer or a UUID, not"
         f" {tenant!r}; return the caller's id, or None where nobody is known"
     )
+
+
+def _whole_path(scope: Scope) -> str:
+    """The path with where the application is mounted, which some frameworks leave out of it (ASGI has it in).
+
+    Else two applications mounted beside each other would have one key for their routes of the same name.
+    """
+    path: str = scope["path"]
+    mounted: str = (scope.get("root_path") or "").rstrip("/")
+    return path if path == mounted or path.startswith(f"{mounted}/") else mounted + path
 
 
 async def _read(receive: Receive, most: int) -> tuple[bytes, bool, bool]:
