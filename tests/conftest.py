@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from cluster import Cluster, binaries
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 NAMED = os.environ.get("MAINSTAY_TEST_DATABASE_URL")
 LONG = """
@@ -29,10 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
-# In CI the same examples each time: what fails there failed before it was submitted. Elsewhere new ones are looked for.
-settings.register_profile("ci", derandomize=True, print_blob=True)
-if os.environ.get("MAINSTAY_REQUIRE_SERVICES") == "1":
-    settings.load_profile("ci")
+# How long an example takes says nothing where others use the machine too. In CI the same examples are tried each time:
+# what fails there failed before it was submitted. Elsewhere new ones are looked for.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("busy"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("MAINSTAY_REQUIRE_SERVICES") == "1" else "busy")
 
 
 def require(there: bool, what: str) -> None:
