@@ -6,6 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+from cluster import free_port
+
 
 class Proxy:
     """Listens on a port of its own on loopback and passes bytes on to `host`:`port`."""
@@ -14,7 +16,7 @@ class Proxy:
         self._target = (host, port)
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = free_port()
         self.silent = False
         """Swallow what the broker answers, as a network that loses packets one way."""
 
@@ -30,7 +32,6 @@ class Proxy:
     async def open(self) -> None:
         """Listen (again, on the same port)."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def away(self) -> None:
         """Cut everything and refuse connections."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from broker_places import Place, bound
 from broker_proxy import Proxy
+from cluster import free_port
 
 COMMANDS = {
     "nats": ["nats-server", "-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"],
@@ -40,9 +40,7 @@ class OwnBroker:
     """A process of NATS or Redis."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._command = [part.format(port=self.port, folder=folder) for part in COMMANDS[kind]]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -52,12 +53,33 @@ def faketime() -> str | None:
     return found[0] if found else None
 
 
+PORTS = range(30_000, 32_768)
+"""Below those that Linux gives to outgoing connections, any of which may be taken at the next moment."""
+_kept: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback that nobody listens on; nobody else who asks here is given it while this process lives.
+
+    Servers are started on it later, and again after they were stopped, so being free at the moment is not enough: it
+    is kept by the UDP socket of the same number, which the system lets go whatever becomes of this process.
+
+    Raises:
+        RuntimeError: none is free.
+    """
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        keeper = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            keeper.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            keeper.close()
+        else:
+            _kept.append(keeper)
+            return port
+    raise RuntimeError(f"no port between {PORTS[0]} and {PORTS[-1]} is free")
 
 
 class Cluster:

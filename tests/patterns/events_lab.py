@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from cluster import free_port
 from sqlalchemy import URL, create_engine, make_url
 
 from mainstay.patterns import Database
@@ -98,7 +99,7 @@ class Lab:
         async with self.db.transaction() as tx:
             return await tx.publish(*items)
 
-    async def until(self, condition: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
         """Wait for a condition, with a bound."""
         end = time.monotonic() + seconds
         while True:
@@ -133,7 +134,7 @@ class Process:
         if self.process.stdout is not None:
             self.process.stdout.close()
 
-    async def says(self, word: str, seconds: float = 30.0) -> None:
+    async def says(self, word: str, seconds: float = 90.0) -> None:
         """Wait until the process prints a line that begins with `word`."""
         assert self.process.stdout is not None
         async with asyncio.timeout(seconds):
@@ -157,7 +158,7 @@ class Proxy:
         self._to = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self.port = 0
+        self.port = free_port()
         self.tried = 0
 
     async def __aenter__(self) -> Self:
@@ -170,7 +171,6 @@ class Proxy:
     async def mend(self) -> None:
         """Let connections through; on the same port as before."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Break all connections and refuse new ones."""
