@@ -1,7 +1,8 @@
 """A worker as a process of its own, which the tests kill: ``crash_worker.py URL KILL_AT LEASE``.
 
-Kinds: ``effect`` writes through its transaction; ``slow`` says that it has begun and waits; ``block`` blocks the event
-loop for 3 seconds after its write, the first time; ``tell`` tells its idempotency key to a table, as to another system.
+Kinds: ``effect`` writes through its transaction; ``slow`` says that it has begun and waits for as many seconds as its
+payload says; ``block`` blocks the event loop for 3 seconds after its write, the first time; ``tell`` tells its
+idempotency key to a table, as to another system.
 With KILL_AT = n > 0 the process kills itself at its n-th point: before a statement is sent, or after its answer has
 come. With -1 it does so where it would write down what its first handlers have done.
 """
@@ -9,6 +10,7 @@ come. With -1 it does so where it would write down what its first handlers have 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -67,9 +69,9 @@ async def write(message: Message, tx: Transaction) -> None:
 
 
 async def slow(message: Message) -> None:
-    """Say that it has begun, and wait until the test lets it go on."""
+    """Say that it has begun, and wait."""
     print("begun", message.id, flush=True)
-    await asyncio.sleep(2.0)
+    await asyncio.sleep(json.loads(message.payload))
 
 
 async def block(message: Message, tx: Transaction) -> None:

@@ -77,19 +77,20 @@ async def test_killed_at_any_statement(empty: URL, start: Start, sql: Any, drive
         if process.poll() is None:
             process.kill()
     start(driver)
-    await until(lambda: once(sql, 12), seconds=30)
+    await until(lambda: once(sql, 12), seconds=60)
 
 
 async def test_taken_over_within_the_lease(empty: URL, start: Start, sql: Any) -> None:
     """What a killed worker held is begun by another within the lease, and both attempts are on record."""
-    await publish(empty, *[ONE.but(kind="slow")] * 4)
+    await publish(empty, *[ONE.but(kind="slow", payload="60")] * 4)
     first = start()
     await begun(first, 4)
+    second = start()
+    await until(lambda: sql("SELECT count(*) FROM mainstay.worker") == [(2,)], seconds=60)
     first.kill()
     killed = time.monotonic()
-    second = start()
     await begun(second, 4)
-    # The lease of a second, the second's own start, and a busy machine; far less than a lease that is not said.
+    # The lease of a second, and a busy machine; far less than the 30 s of a lease that is not said.
     assert time.monotonic() - killed < 20
     assert [row[0] for row in sql("SELECT attempts FROM mainstay.message")] == [2] * 4
     assert "went away" in sql("SELECT errors ->> 0 FROM mainstay.message LIMIT 1")[0][0]
@@ -104,11 +105,11 @@ async def test_a_stopped_worker_that_comes_back_cannot_complete(empty: URL, star
     second = start()
     await begun(second, 1)
     first.send_signal(signal.SIGCONT)
-    await until(lambda: once(sql, 1), seconds=30)
+    await until(lambda: once(sql, 1), seconds=60)
     # The first has noticed by itself, and works again under a new lease.
     await publish(empty, *[ONE] * 3)
     second.kill()
-    await until(lambda: sql("SELECT count(*) FROM mainstay.message") == [(0,)], seconds=30)
+    await until(lambda: sql("SELECT count(*) FROM mainstay.message") == [(0,)], seconds=60)
     assert sql("SELECT message, what FROM effect GROUP BY 1, 2 HAVING count(*) > 1") == []
 
 
@@ -119,16 +120,16 @@ async def test_a_blocked_event_loop_loses_its_lease_and_doubles_nothing(
     await publish(empty, ONE.but(kind="block"), *[ONE] * 5)
     start()
     start()
-    await until(lambda: once(sql, 6), seconds=40)
+    await until(lambda: once(sql, 6), seconds=60)
 
 
 async def test_sigterm_finishes_and_takes_leave(empty: URL, start: Start, sql: Any) -> None:
     """After SIGTERM the handlers at work finish, nothing more is begun, and no lease is left."""
-    await publish(empty, *[ONE.but(kind="slow")] * 6)
+    await publish(empty, *[ONE.but(kind="slow", payload="3")] * 6)
     process = start(lease=30)
     await begun(process, 4)
     process.terminate()
-    assert await asyncio.to_thread(process.wait, 15) == 0
+    assert await asyncio.to_thread(process.wait, 60) == 0
     assert sql("SELECT state::text, attempts FROM mainstay.message") == [("waiting", 0)] * 2
     assert sql("SELECT count(*) FROM mainstay.worker") == [(0,)]
 
@@ -149,9 +150,9 @@ async def test_killed_after_the_handler_and_before_its_completion(empty: URL, st
     """What a handler did elsewhere is done again, under the idempotency key of the first time."""
     await publish(empty, ONE.but(kind="tell"))
     first = start(kill_at=-1)
-    await until(lambda: first.poll() is not None)
+    await until(lambda: first.poll() is not None, seconds=60)
     assert sql("SELECT count(*), count(DISTINCT what) FROM effect") == [(1, 1)]
     assert sql("SELECT state::text FROM mainstay.message") == [("running",)]
     start()
-    await until(lambda: sql("SELECT count(*) FROM mainstay.message") == [(0,)], seconds=30)
+    await until(lambda: sql("SELECT count(*) FROM mainstay.message") == [(0,)], seconds=60)
     assert sql("SELECT count(*), count(DISTINCT what) FROM effect") == [(2, 1)]
