@@ -66,7 +66,7 @@ async def until_there(place: Place, consumer: str) -> None:
     from aio_pika.exceptions import ChannelClosed
 
     connection = await aio_pika.connect(place.address())
-    async with connection, asyncio.timeout(10):
+    async with connection, asyncio.timeout(30):
         while True:
             channel = await connection.channel(on_return_raises=True)
             try:

@@ -38,7 +38,7 @@ def swallowing(begun: asyncio.Event, error: Exception | None = None) -> Callable
 async def ends(task: asyncio.Task[Any]) -> None:
     """Cancelled once, the task ends in time."""
     task.cancel()
-    _, still = await asyncio.wait((task,), timeout=5)
+    _, still = await asyncio.wait((task,), timeout=20)
     while not task.done():  # so that a failure is no hang
         task.cancel()
         await asyncio.wait((task,), timeout=0.1)
@@ -55,7 +55,7 @@ async def test_what_is_repeated_ends(error: Exception | None) -> None:
         async with repeating(swallowing(begun, error), 0.0):
             await begun.wait()
 
-    await asyncio.wait_for(block(), 5)
+    await asyncio.wait_for(block(), 20)
 
 
 class Swallows:
@@ -84,7 +84,7 @@ async def test_who_receives_ends(db: Database) -> None:
     """A delivery that came with the cancellation is not begun."""
     broker = Swallows()
     task = asyncio.create_task(receive(broker, db, "first", nothing, dead_letter=nothing))  # type: ignore[arg-type]
-    await asyncio.wait_for(broker.begun.wait(), 10)
+    await asyncio.wait_for(broker.begun.wait(), 20)
     await ends(task)
 
 
@@ -101,5 +101,5 @@ async def test_who_waits_for_an_event_ends(
         monkeypatch.setattr("redis.asyncio.Redis.xreadgroup", swallowing(begun, error))
     async with place.open() as opened, opened.consume("first") as deliveries:
         task = asyncio.ensure_future(anext(deliveries))  # type: ignore[arg-type]
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), 20)
         await ends(task)

@@ -87,13 +87,13 @@ async def test_what_is_at_work_long_is_not_handed_out_again(place: Place) -> Non
     """A delivery that is held for longer than it takes to notice a dead process stays with the one who holds it."""
     if place.kind not in ("nats", "redis"):
         pytest.skip("RabbitMQ and Kafka see by the connection who is alive")
-    async with place.open(redeliver_after=0.6) as opened, opened.consume("first") as deliveries:
+    async with place.open(redeliver_after=1.5) as opened, opened.consume("first") as deliveries:
         await opened.publish([event("1")])
         held = await asyncio.wait_for(anext(deliveries), 20)  # type: ignore[arg-type]
         async with opened.consume("first") as others:
             again = asyncio.ensure_future(anext(others))  # type: ignore[arg-type]
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(again), 2.0)
+                await asyncio.wait_for(asyncio.shield(again), 3.5)
             again.cancel()
             await asyncio.gather(again, return_exceptions=True)
         await held.ack()
@@ -233,7 +233,7 @@ async def test_a_broker_that_is_away_is_said_in_time(place: Place, proxy: Proxy)
         begun = loop.time()
         with pytest.raises(BrokerUnavailable) as caught:
             await opened.publish([event("1", key="k"), event("2", key="k")])
-        assert loop.time() - begun < 4
+        assert loop.time() - begun < 15
         assert not caught.value.confirmed
         await proxy.open()
         await until_published(opened, [event("1", key="k"), event("2", key="k")])
@@ -253,7 +253,7 @@ async def test_a_broker_that_does_not_answer_is_said_in_time(place: Place, proxy
         begun = loop.time()
         with pytest.raises(BrokerUnavailable) as caught:
             await opened.publish([event("1", key="k"), event("2", key="k")])
-        assert loop.time() - begun < 4
+        assert loop.time() - begun < 15
         assert not caught.value.confirmed
         proxy.silent = False
         proxy.cut()

@@ -285,7 +285,7 @@ async def test_when_it_is_cancelled_what_is_in_hand_is_given_back(place: Place, 
             await asyncio.wait_for(begun.wait(), 20)
         assert not await rows(db)
         async with receiving(opened, db):
-            await until(these(db, {"1"}), 10)
+            await until(these(db, {"1"}))
 
 
 async def test_numbers_that_make_no_sense_are_refused(db: Database) -> None:
