@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -13,6 +14,11 @@ from mainstay.patterns import Database
 from mainstay.patterns.schema import upgrade
 
 TABLES = "message, worker, queue, schedule, schedule_definition, schedule_declaration"
+AWAY = (datetime.now(UTC) + timedelta(minutes=30)).minute
+"""A minute of the hour that does not come while the tests run: an hourly schedule has no tick of its own then."""
+HOURLY = f"{AWAY} * * * *"
+LAST_TICK = f"date_trunc('hour', now() - interval '{AWAY} min') + interval '{AWAY} min'"
+"""SQL for the newest tick of `HOURLY` that has passed."""
 
 
 async def empty_tables(db: Database) -> None:
@@ -36,7 +42,7 @@ async def sql(db: Database, statement: str, **values: Any) -> list[tuple[Any, ..
         return [tuple(row) for row in result] if result.returns_rows else []
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 40.0) -> None:
     """Wait for a condition, at most so long; fail then."""
     end = time.monotonic() + seconds
     while True:

@@ -39,7 +39,7 @@ def dsn(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 40.0) -> None:
     """Wait for a condition, at most so long; fail then."""
     end = time.monotonic() + seconds
     while not await condition():
@@ -47,7 +47,7 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0)
         await asyncio.sleep(0.01)
 
 
-async def until_ended(db: Database, *ids: int | None, seconds: float = 20.0) -> list[str]:
+async def until_ended(db: Database, *ids: int | None, seconds: float = 40.0) -> list[str]:
     """Wait until these sagas have ended; their states."""
 
     async def ended() -> bool:

@@ -1,4 +1,4 @@
-"""A worker process that dies at its firing of a tick: ``schedules_program.py URL before|after``."""
+"""A worker process that dies at its firing of a tick: ``schedules_program.py URL before|after CRON``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mainstay.patterns.messages.driver import Link
 from mainstay.patterns.messages.statements import Statement
 
 
-def declared(database: Database) -> Messages:
+def declared(database: Database, cron: str) -> Messages:
     """The schedule ``hourly``, over a job that writes its tick into the table of effects."""
     messages = Messages(database)
 
-    @messages.schedule("0 * * * *", name="hourly")
+    @messages.schedule(cron, name="hourly")
     @messages.job(name="write")
     async def write(message: Message) -> None:
         async with database.transaction() as tx:
@@ -32,7 +32,7 @@ def declared(database: Database) -> Messages:
     return messages
 
 
-async def main(url: str, moment: str) -> None:
+async def main(url: str, moment: str, cron: str) -> None:
     """Work until the statement that fires."""
     fetch = Link.fetch
 
@@ -46,7 +46,7 @@ async def main(url: str, moment: str) -> None:
 
     Link.fetch = deadly  # type: ignore[method-assign]
     async with Database(url) as database:
-        await declared(database).worker(lease=1).run()
+        await declared(database, cron).worker(lease=1).run()
 
 
 if __name__ == "__main__":

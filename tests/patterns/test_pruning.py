@@ -67,7 +67,7 @@ async def left(db: Database) -> tuple[int, int]:
 async def test_a_running_worker_forgets_what_is_old(db: Database, messages: Messages) -> None:
     """More than one batch of it, and nothing that is young; nobody has asked for it."""
     await fill(db, {"-1 s": BATCH + 7, "1 hour": 3}, {"31 days": 2 * BATCH, "29 days": 4})
-    async with messages.worker(), asyncio.timeout(20):
+    async with messages.worker(), asyncio.timeout(60):
         while await left(db) != (3, 4):  # noqa: ASYNC110 - a worker does it in its own time
             await asyncio.sleep(0.02)
 

@@ -143,7 +143,7 @@ async def _bound(topic: str, consumer: str) -> None:
     import aio_pika
 
     connection = await aio_pika.connect("amqp://guest:guest@127.0.0.1/")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             channel = await connection.channel()
             try:

@@ -173,14 +173,13 @@ async def test_the_time_of_a_saga(db: Database, messages: Messages, shop: Shop) 
     """When it is up, the saga goes back at once: out of a wait for the next attempt, and out of a call."""
     slow = Retry(attempts=10, first=60.0, most=60.0)
     retried = declare(messages, shop, retry=slow, timeout=60.0, name="Retried", saga_timeout=2.0)
-    shop.script = {"authorize": ["error"]}
-    id = await start(db, retried())
-    async with messages.worker():
+    async with messages.worker():  # at work before the time of the saga begins
+        shop.script = {"authorize": ["error"]}
+        id = await start(db, retried())
         assert await until_ended(db, id) == ["compensated"]
-    assert "time was up at step authorize" in (await show(db, id or 0))["error"]
-    shop.script = {"authorize": ["hang"]}
-    id = await start(db, retried())
-    async with messages.worker():
+        assert "time was up at step authorize" in (await show(db, id or 0))["error"]
+        shop.script = {"authorize": ["hang"]}
+        id = await start(db, retried())
         assert await until_ended(db, id) == ["compensated"]
     assert shop.there(id) == set()
 

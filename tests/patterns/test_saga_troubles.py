@@ -123,7 +123,7 @@ async def test_all_that_is_old_is_forgotten(db: Database, messages: Messages, sh
         " FROM generate_series(1, 3500)"
     )
     async with messages.worker():
-        await until(lambda: _no_sagas(shop), seconds=20)
+        await until(lambda: _no_sagas(shop), seconds=50)
 
 
 async def _no_sagas(shop: Shop) -> bool:

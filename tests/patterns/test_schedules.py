@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from jobs_lab import empty_tables, sql, until, until_done
+from jobs_lab import AWAY, HOURLY, LAST_TICK, empty_tables, sql, until, until_done
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -26,6 +26,8 @@ from mainstay.patterns.schedules.firing import Firing
 
 HOUR = 3600
 MINUTE = 60
+LATER = (AWAY + 5) % 60
+NEWER = f"{LATER} * * * *"
 
 
 @pytest.fixture
@@ -54,9 +56,9 @@ async def known(messages: Messages) -> None:
 
 
 async def move(db: Database, ago: float, name: str = "nightly") -> datetime:
-    """Let the next tick have been so many seconds ago, on a full hour; that tick."""
+    """Let the next tick have been the last one that was at least so many full hours ago; that tick."""
     statement = (
-        "UPDATE mainstay.schedule SET next_at = date_trunc('hour', now() - make_interval(secs => :ago))"
+        f"UPDATE mainstay.schedule SET next_at = {LAST_TICK} - make_interval(secs => :ago)"
         " WHERE name = :name RETURNING next_at"
     )
     tick: datetime = (await sql(db, statement, ago=ago, name=name))[0][0]
@@ -75,7 +77,7 @@ async def test_a_tick_is_fired_once_by_two_workers(db: Database, messages: Messa
     """Of two workers one enqueues the job; it is told its tick, as argument and as header, and the next one stands."""
     headers: list[str] = []
 
-    @messages.schedule("0 * * * *", arguments={"region": "eu"})
+    @messages.schedule(HOURLY, arguments={"region": "eu"})
     @messages.job(name="nightly")
     async def job(message: Message, region: str, scheduled_for: datetime) -> None:
         headers.append(message.headers["scheduled_for"])
@@ -94,13 +96,20 @@ async def test_a_tick_is_fired_once_by_two_workers(db: Database, messages: Messa
 
 
 async def test_ticks_come_on_time(db: Database, messages: Messages) -> None:
-    """Every second, one job each, well before the next."""
-    seen = nightly(messages, every=1, missed="all")
-    async with messages.worker(poll=0.1), messages.worker(poll=0.1):
+    """Every second, one job each: not before its time, and long before a worker would look by itself."""
+    run: list[datetime] = []
+    seen: list[datetime] = []
+
+    @messages.schedule(every=1, missed="all")
+    @messages.job(name="nightly")
+    async def job(scheduled_for: datetime) -> None:
+        seen.append(scheduled_for)
+        run.append(datetime.now(UTC))
+
+    async with messages.worker(poll=60), messages.worker(poll=60):
         await until(lambda: len(seen) >= 3)
     assert seen == [seen[0] + timedelta(seconds=n) for n in range(len(seen))]
-    [[late]] = await sql(db, "SELECT extract(epoch FROM now() - next_at)::float8 FROM mainstay.schedule")
-    assert late < 1
+    assert all(tick <= at for tick, at in zip(seen, run, strict=True))
 
 
 class Puppet:
@@ -227,7 +236,7 @@ async def play(address: URL, moves: list[str]) -> None:
 
 async def test_the_table_refuses_to_fire_a_tick_twice(db: Database, messages: Messages) -> None:
     """Whatever a worker believes: a tick before the next one, or of a paused schedule, cannot be dealt with."""
-    nightly(messages, "0 * * * *")
+    nightly(messages, HOURLY)
     await known(messages)
     with pytest.raises(DBAPIError, match="cannot fire"):
         await sql(db, "UPDATE mainstay.schedule SET last_tick = next_at - interval '1 second'")
@@ -259,10 +268,10 @@ async def test_what_becomes_of_missed_ticks(
     db: Database, messages: Messages, options: dict[str, Any], ago: float, fired: list[int]
 ) -> None:
     """While no worker ran, ticks passed: the newest is run, or none, or each, the newest so many, oldest first."""
-    seen = nightly(messages, "0 * * * *", **options)
+    seen = nightly(messages, HOURLY, **options)
     await known(messages)
     await move(db, ago)
-    [[newest]] = await sql(db, "SELECT date_trunc('hour', now())")
+    [[newest]] = await sql(db, f"SELECT {LAST_TICK}")
     async with messages.worker(poll=0.1, concurrency=1):
 
         async def through() -> bool:
@@ -304,14 +313,14 @@ async def test_a_tick_waits_for_nobody_unless_told(db: Database, messages: Messa
 async def test_one_that_cannot_be_fired_holds_up_no_other(db: Database, messages: Messages) -> None:
     """The database refuses the message of one (its payload is no JSON); the next one fires all the same."""
 
-    @messages.schedule("0 * * * *", overlap=True, name="a")
+    @messages.schedule(HOURLY, overlap=True, name="a")
     @messages.job(name="job")
     async def job() -> None: ...
 
     assert messages._schedules is not None
     broken = messages._schedules.definitions["a"]
     messages._schedules.definitions["a"] = replace(broken, message=broken.message.but(payload="{"))
-    seen = nightly(messages, "0 * * * *")
+    seen = nightly(messages, HOURLY)
     await known(messages)
     await move(db, HOUR, "a")
     await move(db, HOUR)
@@ -336,28 +345,28 @@ async def test_in_a_deploy_the_newer_definition_counts_and_stays(db: Database) -
         messages = Messages(db)
         return messages, nightly(messages, cron)
 
-    (old, of_old), (new, of_new) = version("0 * * * *"), version("30 * * * *")
+    (old, of_old), (new, of_new) = version(HOURLY), version(NEWER)
     async with old.worker(poll=0.1):
-        assert await definition(db) == "0 * * * * UTC"
+        assert await definition(db) == f"{HOURLY} UTC"
         async with new.worker(poll=0.1):
-            assert await definition(db) == "30 * * * * UTC"
-            again, of_again = version("0 * * * *")
+            assert await definition(db) == f"{NEWER} UTC"
+            again, of_again = version(HOURLY)
             async with again.worker(poll=0.1) as restarted:
                 await until(lambda: restarted.upkeep._seldom > 0)  # it has been through its duties
-                assert await definition(db) == "30 * * * * UTC"
+                assert await definition(db) == f"{NEWER} UTC"
                 await move(db, HOUR)
                 await until(lambda: len(of_new) + len(of_old) + len(of_again) == 1)
                 await until(lambda: dealt_with(db))
-                assert await definition(db) == "30 * * * * UTC"
+                assert await definition(db) == f"{NEWER} UTC"
                 [[next_at]] = await sql(db, "SELECT next_at FROM mainstay.schedule")
-                assert next_at.minute == 30
+                assert next_at.minute == LATER
 
         async def rolled_back() -> bool:
-            return await definition(db) == "0 * * * * UTC"
+            return await definition(db) == f"{HOURLY} UTC"
 
         await until(rolled_back)
         [[next_at]] = await sql(db, "SELECT next_at FROM mainstay.schedule")
-        assert next_at.minute == 0
+        assert next_at.minute == AWAY
 
 
 async def test_a_changed_expression_begins_now(db: Database) -> None:
@@ -366,7 +375,7 @@ async def test_a_changed_expression_begins_now(db: Database) -> None:
     yearly, same, hourly, later = (Messages(db) for _ in range(4))
     seen = nightly(yearly, "0 0 1 1 *")
     seen += nightly(same, "0 0 1 1 *", missed="skip")
-    of_hourly = nightly(hourly, "0 * * * *")
+    of_hourly = nightly(hourly, HOURLY)
     of_later = nightly(later, "0 0 1 2 *")
     await known(yearly)
     [[first]] = await sql(
@@ -390,7 +399,7 @@ async def test_a_removed_schedule_is_not_fired_and_forgotten_after_a_week(db: Da
     """Workers without it let it be; it is shown as undeclared; when it comes back within a week it goes on."""
     await empty_tables(db)
     with_it, without = Messages(db), Messages(db)
-    seen = nightly(with_it, "0 * * * *")
+    seen = nightly(with_it, HOURLY)
 
     @without.schedule("0 0 1 1 *", name="other")
     @without.job(name="nightly")
@@ -433,7 +442,7 @@ async def nothing() -> None:
 
 async def test_a_worker_that_was_declared_gone_declares_anew(db: Database, messages: Messages) -> None:
     """Its declarations went with it; with its new number they are back, and its schedules fire."""
-    seen = nightly(messages, "0 * * * *")
+    seen = nightly(messages, HOURLY)
     async with messages.worker(poll=0.1, lease=0.3) as worker:
         old = worker.id
         await sql(db, "DELETE FROM mainstay.worker")
@@ -448,7 +457,7 @@ async def test_a_worker_that_was_declared_gone_declares_anew(db: Database, messa
 
 async def test_pause_resume_and_fire_now(db: Database, messages: Messages) -> None:
     """Paused: nothing fires and nothing is made up for after; by hand it can be run all the same."""
-    seen = nightly(messages, "0 * * * *", zone="Europe/Berlin")
+    seen = nightly(messages, HOURLY, zone="Europe/Berlin")
     async with messages.worker(poll=0.1) as worker:
         await pause(db, "nightly")
         await move(db, 5 * HOUR)
@@ -456,7 +465,7 @@ async def test_pause_resume_and_fire_now(db: Database, messages: Messages) -> No
         assert (shown.name, shown.job, shown.ticks, shown.state) == (
             "nightly",
             "nightly",
-            "0 * * * * Europe/Berlin",
+            f"{HOURLY} Europe/Berlin",
             "paused",
         )
         rounds: list[int] = []
@@ -483,7 +492,7 @@ async def test_pause_resume_and_fire_now(db: Database, messages: Messages) -> No
 
 async def test_by_hand_it_does_not_overlap_either(db: Database, messages: Messages) -> None:
     """While the job of a schedule waits or runs, `fire_now` enqueues no second one."""
-    nightly(messages, "0 * * * *")
+    nightly(messages, HOURLY)
     await known(messages)
     assert await fire_now(db, "nightly") is not None
     assert await fire_now(db, "nightly") is None

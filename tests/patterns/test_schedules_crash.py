@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from jobs_lab import empty_tables, sql, until, until_done
+from jobs_lab import HOURLY, LAST_TICK, empty_tables, sql, until, until_done
 from schedules_program import declared
 
 from mainstay.patterns import Database
@@ -18,16 +18,15 @@ PROGRAM = Path(__file__).with_name("schedules_program.py")
 
 async def started(db: Database, moment: str) -> asyncio.subprocess.Process:
     """A worker process that dies at its first firing; ``within``: that the test kills while the statement runs."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, str(PROGRAM), db.engine.url.render_as_string(hide_password=False), moment
-    )
+    url = db.engine.url.render_as_string(hide_password=False)
+    return await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), url, moment, HOURLY)
 
 
 async def past_tick(db: Database) -> None:
     """Make the schedule known, and its next tick two hours old."""
-    async with declared(db).worker():
+    async with declared(db, HOURLY).worker():
         pass
-    await sql(db, "UPDATE mainstay.schedule SET next_at = date_trunc('hour', now() - interval '2 hours')")
+    await sql(db, f"UPDATE mainstay.schedule SET next_at = {LAST_TICK} - interval '2 hours'")
 
 
 @pytest.mark.parametrize("moment", ["before", "within", "after"])
@@ -51,16 +50,16 @@ async def test_killed_at_the_tick(db: Database, moment: str) -> None:
                         " AND pg_stat_activity.pid = pg_locks.pid)",
                     ) == [(1,)]
 
-                await until(fires)
+                await until(fires, 90)
             finally:
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
             await holder.rollback()
     else:
         process = await started(db, moment)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             assert await process.wait() == -signal.SIGKILL
-    async with declared(db).worker(poll=0.1):
+    async with declared(db, HOURLY).worker(poll=0.1):
 
         async def written() -> bool:
             return await sql(db, "SELECT count(*) > 0 FROM effect") == [(True,)]
@@ -79,7 +78,7 @@ async def test_both_at_once(db: Database) -> None:
     await past_tick(db)
     processes = [await started(db, "never") for _ in range(2)]
     try:
-        async with declared(db).worker(poll=0.1):
+        async with declared(db, HOURLY).worker(poll=0.1):
 
             async def three() -> bool:
                 return await sql(db, "SELECT count(*) FROM mainstay.worker") == [(3,)]
@@ -89,7 +88,7 @@ async def test_both_at_once(db: Database) -> None:
                     (0,)
                 ]
 
-            await until(three)
+            await until(three, 90)
             await until(gone)
             await until_done(db)
             for n in range(10):
@@ -98,7 +97,7 @@ async def test_both_at_once(db: Database) -> None:
                     db,
                     "WITH old AS (DELETE FROM mainstay.schedule RETURNING definition)"
                     " INSERT INTO mainstay.schedule (name, definition, next_at)"
-                    " SELECT 'hourly', definition, date_trunc('hour', now() - interval '2 hours') FROM old",
+                    f" SELECT 'hourly', definition, {LAST_TICK} - interval '2 hours' FROM old",
                 )
                 await until(gone)
                 await until_done(db)
