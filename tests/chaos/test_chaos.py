@@ -28,7 +28,7 @@ async def test_a_short_campaign() -> None:
     seed = random.SystemRandom().randrange(10**6)
     result = await Campaign(16, seed, pace=0.3, pause=0.05, clock=True).run()
     assert not result.faults, f"seed {seed}: {result.faults}"
-    assert result.published.total() > 20 and result.sagas.total() > 5
+    assert result.published.total() >= 20 and result.sagas.total() >= 10
     assert set(result.kills) == set(CHANCES)
 
 
