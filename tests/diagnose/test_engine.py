@@ -256,8 +256,8 @@ asyncio.run(main())
     assert list(short.glob("mainstay-lab-*"))
     process.send_signal(number)
     process.stdout.close()
-    assert process.wait(timeout=30) != 0
-    _, alive = psutil.wait_procs(family, timeout=5)
+    assert process.wait(timeout=60) != 0
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
     assert ours() == []
     assert not list(short.glob("mainstay-lab-*"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -35,11 +38,23 @@ class Lonely:
     async def end(self, number: signal.Signals) -> int:
         """Send it a signal; return its exit code."""
         self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 20)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
     @property
     def alive(self) -> list[psutil.Process]:
         return [m for m in self.family if m.is_running() and m.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A place for lairs where only these laboratories look: any other that starts meanwhile sweeps the usual ones."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="m", dir=memory if os.access(memory, os.W_OK) else None
+    ) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 async def lonely(url: str) -> Lonely:
@@ -47,7 +62,7 @@ async def lonely(url: str) -> Lonely:
         sys.executable, str(LABORATORY), url, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
     assert process.stdout is not None
-    word, pid, folder = (await asyncio.wait_for(process.stdout.readline(), 30)).decode().split()
+    word, pid, folder = (await asyncio.wait_for(process.stdout.readline(), 90)).decode().split()
     assert word == "ready"
     return Lonely(process, int(pid), folder, embedded=not url)
 

@@ -99,7 +99,7 @@ async def _answers(reader: asyncio.StreamReader, login_first: bool) -> list[byte
     begun = not login_first
     ending = False
     while True:
-        data = await asyncio.wait_for(reader.read(1 << 16), 5)
+        data = await asyncio.wait_for(reader.read(1 << 16), 30)
         assert data, "the connection was closed"
         for kind, begin, end in framer.feed(data):
             message = framer.data[begin:end]

@@ -35,14 +35,14 @@ def service_of(process: psutil.Process, deadline: float) -> list[psutil.Process]
     raise AssertionError("the run never started its service")
 
 
-def abandoned(url: str) -> list[str]:
+def abandoned(url: str) -> set[str]:
     """The laboratory's databases on the server whose laboratory is not there any more."""
     with psycopg.connect(url) as connection:
         names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
         living = " ".join(
             name for (name,) in connection.execute("SELECT application_name FROM pg_stat_activity")
         )
-    return [name for name in names if name.startswith("mainstay_lab_") and name.split("_")[2] not in living]
+    return {name for name in names if name.startswith("mainstay_lab_") and name.split("_")[2] not in living}
 
 
 @pytest.fixture
@@ -73,13 +73,14 @@ def test_an_interrupted_diagnosis_leaves_nothing(
         text=True,
         start_new_session=True,
     )
-    children = service_of(psutil.Process(run.pid), time.monotonic() + 60)
+    children = service_of(psutil.Process(run.pid), time.monotonic() + 120)
     run.send_signal(number)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 2, errors
     assert "interrupted" in errors.splitlines()[-1]
     assert "Traceback" not in errors
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     assert list(short_folder.iterdir()) == []
-    assert abandoned(postgresql_url) == []
+    # Asked twice: another run on the same server may have ended between the two questions that this consists of.
+    assert abandoned(postgresql_url) & abandoned(postgresql_url) == set()
