@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 
@@ -18,6 +19,8 @@ class CuttingProxy:
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
+        self.forbidden: bytes | None = None
+        """What the server must not say: the connection on which it does is cut instead, and this is None again."""
 
     async def start(self) -> None:
         """Listen on a free port."""
@@ -58,16 +61,26 @@ class CuttingProxy:
         pair = (writer, onward)
         self._pairs.add(pair)
         try:
-            await asyncio.gather(_pass(reader, onward), _pass(there, writer))
+            await asyncio.gather(self._pass(reader, onward), self._pass(there, writer, self._allowed))
         finally:
             self._pairs.discard(pair)
             for one in pair:
                 one.close()
 
+    def _allowed(self, data: bytes) -> bool:
+        if self.forbidden is None or self.forbidden not in data:
+            return True
+        self.forbidden = None
+        return False
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
+    async def _pass(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        allowed: Callable[[bytes], bool] = lambda data: True,
+    ) -> None:
+        with suppress(OSError):
+            while (data := await reader.read(65536)) and allowed(data):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()

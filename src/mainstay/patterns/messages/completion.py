@@ -73,6 +73,7 @@ class Completion:
         self._worker = worker
         self.link = Link(worker.database, "completes")
         self._due: dict[str, list[tuple[Message, tuple[Any, ...]]]] = {}
+        self._writing: Sequence[tuple[Message, tuple[Any, ...]]] = ()
         self.due = 0
         """Messages that are still to be written down."""
         self._news = asyncio.Event()
@@ -125,6 +126,11 @@ class Completion:
         self.due = 0
         return forgotten
 
+    def known(self) -> list[tuple[int, int]]:
+        """Id and lease of what is still to be written down."""
+        batches = (*self._due.values(), self._writing)
+        return [(message.id, message.lease) for batch in batches for message, _ in batch]
+
     async def flushed(self) -> None:
         """Wait until everything has been written."""
         await self._quiet.wait()
@@ -145,12 +151,15 @@ class Completion:
             if len(batch) > AT_ONCE:
                 self._due[name] = batch[AT_ONCE:]
                 batch = batch[:AT_ONCE]
+            self._writing = batch
             try:
                 await self._write(name, batch)
             except BaseException:
                 self._due[name] = batch + self._due.get(name, [])
                 self._news.set()
                 raise
+            finally:
+                self._writing = ()
             self.due = max(0, self.due - len(batch))
             self._worker.room()
         self._quiet.set()
@@ -222,7 +231,12 @@ class Completion:
             for one in batch:
                 await self._write(name, [one])
             return
-        message = batch[0][0]
+        [(message, values)] = batch
         log.error("%r: what became of it cannot be stored: %s", message, error)
         text = f"what became of it could not be stored: {type(error).__name__}"
-        await self._write("fail", [(message, (failure(message, text, self._worker.name), None))])
+        if name == "postpone":
+            await self._write(name, [(message, (text, values[1]))])
+        else:
+            # What fails is tried again as it would have been; what was done would only be done again.
+            delay = values[1] if name == "fail" else None
+            await self._write("fail", [(message, (failure(message, text, self._worker.name), delay))])

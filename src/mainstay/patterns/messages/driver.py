@@ -25,6 +25,16 @@ _PLANS = (
 )
 
 
+# What a database or role may have set otherwise for its users, and the statements here and psycopg do not bear:
+# texts in UTF-8, dates that can be read again, no error where another was faster, no end to a connection that listens
+# (a setting since version 14).
+_NOT_THE_DATABASES = (
+    "SET client_encoding = 'UTF8'; SET datestyle = 'ISO';"
+    " SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+    " SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout';"
+)
+
+
 class Driver(Protocol):
     """One connection. Statements run in autocommit, or in the block of `transaction`."""
 
@@ -52,18 +62,21 @@ async def connect(database: Database, name: str, *, settings: str = "") -> Drive
     pooled = await database.engine.raw_connection()
     raw: Any = pooled.driver_connection
     pooled.detach()  # it is ours now and does not count in the pool
-    driver: Driver
-    if type(raw).__module__.startswith("asyncpg"):
-        driver = _Asyncpg(raw)
-    else:
-        driver = _Psycopg(raw)
-        await raw.rollback()
-        await raw.set_autocommit(True)
-    await driver.run(
-        f"SELECT set_config('application_name', 'mainstay {name}', false);"
-        f" SET statement_timeout = '30s'; SET lock_timeout = '10s';"
-        f" SET idle_in_transaction_session_timeout = '{round(IDLE_IN_TRANSACTION * 1000)}ms'; {_PLANS} {settings}"
-    )
+    driver: Driver = (_Asyncpg if type(raw).__module__.startswith("asyncpg") else _Psycopg)(raw)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            if isinstance(driver, _Psycopg):
+                await raw.rollback()
+                await raw.set_autocommit(True)
+            await driver.run(
+                f"SELECT set_config('application_name', 'mainstay {name}', false);"
+                f" SET statement_timeout = '30s'; SET lock_timeout = '10s';"
+                f" SET idle_in_transaction_session_timeout = '{round(IDLE_IN_TRANSACTION * 1000)}ms';"
+                f" {_NOT_THE_DATABASES} {_PLANS} {settings}"
+            )
+    except BaseException:
+        await driver.close()  # nobody else knows of it
+        raise
     return driver
 
 
@@ -106,7 +119,8 @@ class Link:
         """Run SQL without parameters."""
         driver = self._driver or await self.driver()
         try:
-            await driver.run(sql)
+            async with asyncio.timeout(PATIENCE):
+                await driver.run(sql)
         except BaseException:
             await self.drop(driver)
             raise

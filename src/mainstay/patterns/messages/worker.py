@@ -54,6 +54,8 @@ MOST_THREADS = 32
 """Plain functions at work at once in one worker."""
 FULL = 1.0
 """Seconds until a queue is looked at again that was at its limit of messages at work."""
+RECOUNT = 5.0
+"""Seconds between two looks for leases of which this worker has never heard."""
 QUEUES_AT_ONCE = 64
 """How many queues one lease statement looks into."""
 
@@ -163,6 +165,7 @@ class Worker:
         self._measured = (0.0, 0)
         self._lease_took = 0.0
         self._leased_at = 0.0
+        self._recounted = -math.inf
         self._transactions = asyncio.Semaphore(max(1, self.database.engine.pool.size() - 1))  # type: ignore[attr-defined]
         self._threads: ThreadPoolExecutor | None = None
         self._thread_room = asyncio.Semaphore(min(MOST_THREADS, concurrency))
@@ -372,6 +375,8 @@ class Worker:
         self._wake.set()
 
     async def _lease(self) -> None:
+        if time.monotonic() - self._recounted >= RECOUNT:
+            await self._recount()
         self._hungry -= self._left_alone
         # Ahead of the free slots, as many as will become free while the statement is on its way.
         room = self.concurrency + min(self.concurrency, int(self._rate * self._lease_took))
@@ -383,7 +388,7 @@ class Worker:
             return
         if not asked:
             self._wake.clear()
-            await self._wake.wait()
+            await self._woken(RECOUNT)
             return
         if room * 4 < self.concurrency and (early := self._leased_at + SIP - time.monotonic()) > 0:
             await asyncio.sleep(early)
@@ -402,6 +407,7 @@ class Worker:
                 rows = await self._leased(asked, room, False)
         except BaseException:
             self._hungry.update(asked)
+            self._recounted = -math.inf  # the server may have done it
             raise
         self._measure(begun)
         self._leased_at = self._measured[0]
@@ -466,15 +472,41 @@ class Worker:
             self.feed(row[0] for row in await self._leasing.fetch(SQL["queues_with_work"]))
             if self._hungry:
                 return
-        timer = asyncio.get_running_loop().call_later(self._pause, self._wake.set)
-        self._pause = min(self._pause * 2, self.poll)
+        pause, self._pause = self._pause, min(self._pause * 2, self.poll)
+        await self._woken(pause)
+        self._looked = False
+        self._last_rest = time.monotonic()
+        self._measured = (self._last_rest, self.finished)
+
+    async def _woken(self, most: float) -> None:
+        """Sleep until woken, for `most` seconds."""
+        timer = asyncio.get_running_loop().call_later(most, self._wake.set)
         try:
             await self._wake.wait()
         finally:
             timer.cancel()
-        self._looked = False
-        self._last_rest = time.monotonic()
-        self._measured = (self._last_rest, self.finished)
+
+    async def _recount(self) -> None:
+        """Give back what was leased for this worker by a statement whose answer got lost on its way.
+
+        Only here, where no lease is on its way. What is done meanwhile is not running any more.
+        """
+        known = [*self.running, *((one.message.id, one.message.lease) for one in self._ready)]
+        known += self.completion.known()
+        rows = await self._leasing.fetch(
+            SQL["hand_back_unknown"],
+            worker=self.id,
+            ids=[id for id, _ in known],
+            leases=[lease for _, lease in known],
+        )
+        self._recounted = time.monotonic()
+        if rows:
+            log.warning(
+                "worker %s: a lease of %s messages had never been heard of here, and they are due again",
+                self.name,
+                len(rows),
+            )
+            self.feed(row[1] for row in rows)
 
     async def _listen(self) -> None:
         def notified(channel: str, payload: str) -> None:

@@ -8,7 +8,7 @@ CREATE TABLE mainstay.idempotency_key (
     key text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
     fingerprint bytea NOT NULL CHECK (octet_length(fingerprint) = 32),  -- SHA-256 of the request
     status smallint NOT NULL CHECK (status BETWEEN 200 AND 499),        -- of the reply
-    headers jsonb NOT NULL,                      -- of the reply: [[name, value], …]
+    headers jsonb NOT NULL,                      -- of the reply: [[name, value], ...]
     body bytea NOT NULL,                         -- of the reply, or the first part of a large one
     parts integer NOT NULL DEFAULT 0 CHECK (parts >= 0),                -- further parts, in idempotency_key_part
     created_at timestamptz NOT NULL DEFAULT now(),
