@@ -272,6 +272,72 @@ CASES = [
         ("reserve: {", "reserve: {idempotent: key, "),
         r"stock\.reserve changes Product\.left and is repeated by orders\.place, up to 2 times",
     ),
+    Case(  # by a front that writes nothing itself
+        "missing-idempotency",
+        "web.checkout",
+        (
+            "services:\n",
+            "services:\n  web:\n    store: none\n    does:\n"
+            "      checkout: {by: shopper, takes: {total: money}, calls: orders.place}\n",
+        ),
+        (PLACE[:-1], PLACE[:-1] + ", idempotent: key"),
+        r"web\.checkout creates Order \(by orders\.place\); a shopper whose reply is lost sends it again",
+    ),
+    Case(
+        "missing-idempotency",
+        "web.checkout",
+        (
+            "services:\n",
+            "services:\n  web:\n    does:\n"
+            "      checkout: {by: shopper, takes: {total: money}, calls: orders.place later}\n",
+        ),
+        ("takes: {total: money}, calls", "takes: {total: money}, idempotent: key, calls"),
+        r"web\.checkout creates Order \(by orders\.place\)",
+    ),
+    Case(
+        "unguarded-operation",
+        "web.pay",
+        (
+            "services:\n",
+            "services:\n  web:\n    store: none\n    does:\n      pay: {by: anyone, calls: orders.pay}\n",
+        ),
+        ("by: anyone", "by: staff"),
+        r"web\.pay is open to anyone and moves Order by orders\.pay",
+    ),
+    Case(
+        "unguarded-operation",
+        "web.pay",
+        (
+            "services:\n",
+            "services:\n  web:\n    store: none\n    does:\n      pay: {by: shopper, calls: orders.pay}\n",
+        ),
+        ("by: shopper, calls", "by: shopper own, calls"),
+        r"any shopper may reach any Order by web\.pay",
+    ),
+    Case(
+        "missing-rate-limit",
+        "web.order",
+        (
+            "services:\n",
+            "services:\n  web:\n    store: none\n    does:\n      order: {by: anyone, calls: orders.place}\n",
+        ),
+        ("by: anyone,", "by: anyone, limit: 1/s,"),
+        r"web\.order is open to anyone, creates Order by orders\.place, and has no limit",
+    ),
+    Case(  # a sign-up sets a secret, and checks none
+        "missing-rate-limit",
+        "orders.join",
+        (
+            PAY,
+            PAY + "\n      join: {by: anyone, takes: {password: text secret}, creates: Account}",
+        ),
+        ("join: {by: anyone,", "join: {by: anyone, limit: 1/s,"),
+        r"orders\.join is open to anyone, creates Account, and has no limit",
+        (
+            "    owns:\n      Order",
+            "    owns:\n      Account: {id: uuid, password: text secret}\n      Order",
+        ),
+    ),
     Case(
         "unbounded-list",
         "orders.list",
@@ -373,6 +439,59 @@ def test_it_is_said_where_it_is_and_silent_where_it_was_removed(case: Case) -> N
     assert "  " not in risk.message and risk.message[-1] != "."
     left = [risk.subject for risk in risks_of(changed(text, case.remove), case.kind)]
     assert case.subject not in left
+
+
+LIST = "some: {by: staff, takes: {%s}, gives: %s}"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        LIST % ("ids: Order.id*", "Order*"),
+        LIST % ("country: text", "iso4217*"),
+        "some: {by: staff, gives: Product*, calls: stock.all}",
+    ],
+    ids=["one for each that was asked for", "a type of few values", "handed on"],
+)
+def test_a_list_that_something_else_bounds_needs_no_page(operation: str) -> None:
+    text = changed(SHOP, (PAY, f"{PAY}\n      {operation}"))
+    text = changed(text, ("release: {takes", "all: {gives: Product*, page: 50}\n      release: {takes"))
+    assert not risks_of(text, "unbounded-list")
+
+
+def test_what_keeps_nothing_gives_no_list_without_end_unless_it_is_read_past_its_owner() -> None:
+    front = "services:\n  web:\n    store: none\n    does:\n      some: {by: staff, gives: %s}\n"
+    assert not risks_of(changed(SHOP, ("services:\n", front % "text*")), "unbounded-list")
+    assert [
+        risk.subject for risk in risks_of(changed(SHOP, ("services:\n", front % "Order*")), "unbounded-list")
+    ] == ["web.some"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "makes"),
+    [
+        ("order: {takes: {id: Order.id}, gives: Order}", False),
+        ("order: {takes: {total: money}, gives: Order}", True),
+        ("login: {takes: {secret: text secret}, gives: Account}", False),
+        ("login: {takes: {secret: text secret}, gives: Session}", True),
+    ],
+)
+def test_what_is_asked_for_by_its_own_key_was_there_before(operation: str, makes: bool) -> None:
+    owns = "Account: {id: uuid, secret: text secret}\n      Session: {id: uuid}\n      Order: {id: uuid"
+    text = changed(changed(SHOP, ("Order: {id: uuid", owns)), (PAY, f"{PAY}\n      {operation}"))
+    op = result_of(text).study.system.ops["orders." + operation.partition(":")[0]]
+    assert [write.how for write in op.writes] == (["creates"] if makes else [])
+
+
+def test_who_gives_back_what_it_was_just_given_discloses_nothing() -> None:
+    """It creates the row that it gives; what it changes besides goes with that row."""
+    text = changed(SHOP, ("customer: uuid", "customer: uuid pii"))
+    text = changed(text, (PLACE, PLACE.replace("by: shopper", "by: anyone")))
+    assert not [risk for risk in risks_of(text, "unguarded-operation") if risk.subject == "orders.place"]
+    shown = changed(text, ("get: {by: shopper own", "get: {by: anyone"))
+    assert "orders.get is open to anyone and gives Order.customer" in [
+        risk.message for risk in risks_of(shown, "unguarded-operation")
+    ]
 
 
 def test_the_plain_shop_is_told_little() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from mainstay.architect.design.shapes import Type
-from mainstay.architect.design.system import ANYONE, Act, Dep, Edge, Entity, Op, System
+from mainstay.architect.design.system import ANYONE, SIGN_IN, Act, Dep, Edge, Entity, Op, System, Write
 
 OWNERS = ("customer", "user", "owner", "account", "author", "member", "buyer", "patient", "created_by")
 """Fields that commonly say whose a row is."""
-SIGN_IN = ("login", "log_in", "sign_in", "signin", "authenticate", "token", "reset_password", "verify_code")
 CHANGING = ("payment", "mail", "storage", "broker", "database")
 BROKERS = ("kafka", "nats", "rabbitmq", "redis", "sqs", "pubsub", "pulsar", "broker", "kinesis")
 
@@ -38,6 +37,29 @@ def waited_for(op: Op) -> list[Op]:
     ]
 
 
+def behind(op: Op, past: Collection[Op] = ()) -> list[Op]:
+    """The operation and all that one run of it sets going: what it waits for, and what it hands over by a call.
+
+    What only operations of `past` call is left out.
+    """
+    found = {op: None}
+    stack = [op]
+    while stack:
+        current = stack.pop(0)
+        if current in past:
+            continue
+        for edge in current.edges:
+            if isinstance(edge.target, Op) and edge.target not in found:
+                found[edge.target] = None
+                stack.append(edge.target)
+    return list(found)
+
+
+def written(op: Op) -> list[tuple[Op, Write]]:
+    """What an operation writes, and who does it: itself, or those behind it where it is a front that writes nothing."""
+    return [(each, write) for each in ([op] if op.writes else behind(op)) for write in each.writes]
+
+
 def entered(op: Op) -> bool:
     """Somebody outside calls it."""
     return op.spec.by is not None
@@ -59,10 +81,14 @@ def open_to_all(system: System, op: Op) -> list[str]:
 
 
 def checks_secret(system: System, op: Op) -> bool:
-    """It is where somebody who is not yet known proves who they are: it can be tried again and again."""
+    """It is where somebody who is not yet known proves who they are: it can be tried again and again.
+
+    Who takes a secret and makes a row that holds one, such as a sign-up, sets it and checks nothing.
+    """
     named = any(op.name.startswith(name) or op.name.endswith(name) for name in SIGN_IN)
     given = any("secret" in type.marks for type in op.spec.takes.values())
-    return (named or given) and bool(open_to_all(system, op))
+    sets = any(write.how == "creates" and write.entity.holds("secret") for _, write in written(op))
+    return (named or (given and not sets)) and bool(open_to_all(system, op))
 
 
 def end_user(actor: Act) -> bool:

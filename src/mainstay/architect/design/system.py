@@ -48,6 +48,10 @@ READING = (
 )
 
 
+SIGN_IN = ("login", "log_in", "sign_in", "signin", "authenticate", "token", "reset_password", "verify_code")
+"""What begins with one of these checks who somebody is."""
+
+
 @dataclass(eq=False, slots=True)
 class Dep:
     """A system of others."""
@@ -112,6 +116,10 @@ class Entity:
             (name for name, type in self.fields.items() if "unique" in type.marks),
             next(iter(self.fields), ""),
         )
+
+    def holds(self, mark: str) -> bool:
+        """Some field of it bears that mark."""
+        return any(mark in type.marks for type in self.fields.values())
 
     @property
     def state(self) -> str:
@@ -399,7 +407,8 @@ class System:
             own = next(
                 (entity for entity in self.entities.get(given, ()) if entity.service == op.service), None
             )
-            if own is not None:
+            signs_in = op.name.startswith(SIGN_IN)
+            if own is not None and not (signs_in and own.holds("secret")):  # the account was there before
                 op.writes.append(Write(own, "creates", where=(*at, "gives")))
         if not op.writes and spec.undo is not None:
             # It can be undone, so it wrote something: the entity of its service that other operations move.
@@ -414,9 +423,12 @@ class System:
     def _makes(op: Op) -> bool:
         """What gives an entity of its service makes it where it emits, or takes and is not called a reading.
 
-        A name such as ``customer_name``, which begins with what is given, is called a reading too.
+        A name such as ``customer_name``, which begins with what is given, is called a reading too. What is asked for
+        by a field of itself (``takes: {id: Order.id}, gives: Order``) was there before.
         """
         given = op.spec.gives.type.entity if op.spec.gives and op.spec.gives.type else ""
+        if any(type.entity == given and type.field for type in op.spec.takes.values()):
+            return False
         begins = op.name.startswith(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", given).lower() + "_")
         looks = op.name.split("_")[0] in READING or (bool(given) and begins)
         return bool(op.spec.emits) or (bool(op.spec.takes) and not looks)

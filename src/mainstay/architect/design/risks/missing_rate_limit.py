@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mainstay.architect.design.figures import PER_SECOND
-from mainstay.architect.design.questions import changes_there, checks_secret, listed, open_to_all, waited
+from mainstay.architect.design.questions import (
+    changes_there,
+    checks_secret,
+    listed,
+    open_to_all,
+    waited,
+    written,
+)
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Act, Dep, Op, System
 from mainstay.architect.findings import Severity
@@ -50,11 +57,15 @@ def assess(study: Study) -> Iterator[Risk]:
             for edge in waited(op)
             if isinstance(edge.target, Dep) and changes_there(edge.target)
         ]
-        if opened and not front and (op.writes or calls):
+        writes = written(op)
+        if any(write.how != "creates" for _, write in writes):
+            continue  # unguarded-operation says worse of it
+        if opened and not front and (writes or calls):
             what = (
                 f"calls {listed(sorted(set(calls)))}"
                 if calls
-                else f"{op.writes[0].how} {op.writes[0].entity.name}"
+                else f"{writes[0][1].how} {writes[0][1].entity.name}"
+                + (f" by {writes[0][0].id}" if writes[0][0] is not op else "")
             )
             yield _of(
                 system, op, f"{op.id} is open to {listed(opened)}, {what}, and has no limit", "limit: 1/s"

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mainstay.architect.design.risks import Kind, Risk, Study
-from mainstay.architect.design.system import Op
+from mainstay.architect.design.system import Dep, Op, System
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
     name="unbounded-list",
     title="An answer or an input grows with the data, without limit",
     severity=Severity.MEDIUM,
-    formula="gives any number and no page; or takes a file or a bulk and no size",
+    formula="gives any number, no page is said, and nothing else bounds it: a list that it takes (one answer for "
+    "each thing asked for), what it calls and hands on, a service that keeps nothing, or a type of few values; or "
+    "takes a file or a bulk and no size",
     why="It is quick in the first year. Then one tenant has a million rows, and one request takes the memory, "
     "the connection "
     "and the time that everybody else needed.",
-    wrong_when="Where the data itself is bounded: the lines of one order, the countries of the world. Give "
-    "what holds them.",
+    wrong_when="Where the data itself is bounded: the lines of one order, the brands of a shop. Give "
+    "what holds them, or say the page that holds all. Silent, and wrong to be, where a list that is taken is itself "
+    "without end: give it a size.",
     remedy="Keyset pages with a greatest size; a greatest body size, and uploads by URL.",
     patterns=("keyset-pagination",),
     sources=("Winand: SQL Performance Explained, chapter 7",),
 )
 WHOLE = ("stream", "subscription", "download", "long", "event")
+FEW = ("bool", "iso3166", "iso4217")
+"""Types of which there are few values, all told."""
 
 
 def assess(study: Study) -> Iterator[Risk]:
@@ -30,7 +35,7 @@ def assess(study: Study) -> Iterator[Risk]:
     system = study.system
     for op in system.ops.values():
         given = op.spec.gives.type if op.spec.gives else None
-        if op.lists and op.spec.page is None and op.kind not in WHOLE and not _handed_on(op):
+        if op.lists and op.spec.page is None and op.kind not in WHOLE and not _bounded(system, op):
             yield Risk(
                 KIND,
                 op.id,
@@ -54,10 +59,19 @@ def assess(study: Study) -> Iterator[Risk]:
             )
 
 
-def _handed_on(op: Op) -> bool:
-    """It hands on what an operation gives that it calls: whether that has pages is said there."""
+def _bounded(system: System, op: Op) -> bool:
+    """Something other than a page bounds what it gives."""
     given = op.spec.gives.type if op.spec.gives else None
-    return given is not None and any(
+    if given is None or given.name in FEW or any(type.many in ("*", "+") for type in op.spec.takes.values()):
+        return True
+    if system.services[op.service].store == "none" and not any(
+        isinstance(edge.target, Dep) for edge in op.edges
+    ):
+        owner = system.owner(given.entity)
+        keeps = bool(owner) and system.services[owner].store != "none"
+        if op.edges or not keeps:  # it keeps no rows that could grow, and reads none past who keeps them
+            return True
+    return any(  # it hands on what an operation gives that it calls: whether that has pages is said there
         isinstance(edge.target, Op)
         and edge.target.spec.gives is not None
         and edge.target.spec.gives.type is not None

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mainstay.architect.design.questions import (
+    behind,
     belongs,
     checks_secret,
     end_user,
     listed,
     open_to_all,
-    waited_for,
+    written,
 )
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.risks.personal_data import given_by
-from mainstay.architect.design.system import Entity, Op, System
+from mainstay.architect.design.system import Entity, Op, System, Write
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
@@ -78,11 +79,17 @@ def assess(study: Study) -> Iterator[Risk]:
 
 
 def _too_open(system: System, op: Op) -> Risk | None:
-    personal = given_by(system, op)
-    changed = [write for write in op.writes if write.how != "creates"]
+    made, changed = _made(op), _changed(op)
+    given = op.spec.gives.type.entity if op.spec.gives and op.spec.gives.type else ""
+    echo = bool(given) and system.entity(given, op.service, op.where) in made  # gives back what it was given
+    personal = [] if echo else given_by(system, op)
     opened = open_to_all(system, op)
     if opened and (personal or changed) and not checks_secret(system, op):
-        what = f"gives {listed(personal[:3])}" if personal else f"{changed[0].how} {changed[0].entity.name}"
+        if personal:
+            what = f"gives {listed(personal[:3])}"
+        else:
+            by, write = changed[0]
+            what = f"{write.how} {write.entity.name}" + (f" by {by.id}" if by is not op else "")
         return _risk(
             system,
             op,
@@ -123,16 +130,30 @@ def _too_open(system: System, op: Op) -> Risk | None:
     return None
 
 
+def _made(op: Op) -> set[Entity]:
+    return {write.entity for each in behind(op) for write in each.writes if write.how == "creates"}
+
+
+def _changed(op: Op) -> list[tuple[Op, Write]]:
+    """The existing rows that it changes, and who does it: itself or, as a front that writes nothing, what it calls.
+
+    Where something is created behind a front, what else is changed there goes with it: a timeline with its post.
+    """
+    if not op.writes and _made(op):
+        return []
+    return [(each, write) for each, write in written(op) if write.how != "creates"]
+
+
 def _touched(system: System, op: Op) -> list[Entity]:
     """Entities whose existing rows it gives or changes."""
-    found = [write.entity for write in op.writes if write.how != "creates"]
-    made = {write.entity for each in waited_for(op) for write in each.writes if write.how == "creates"}
+    made = _made(op)
+    found = [write.entity for _, write in _changed(op)]
     given = op.spec.gives.type if op.spec.gives else None
     if given is not None and given.entity and not given.field:
         entity = system.entity(given.entity, op.service, op.where)
         if entity not in made and entity.service:
             found.append(entity)
-    return list(dict.fromkeys(found))
+    return [entity for entity in dict.fromkeys(found) if entity not in made]
 
 
 def _risk(system: System, op: Op, message: str, formula: str, remedy: str, severity: Severity) -> Risk:
