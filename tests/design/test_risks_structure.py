@@ -146,6 +146,39 @@ CASES = [
     ),
     Case(
         "shared-data",
+        "stock.count->orders.Order",
+        ("release: {takes", "count: {every: 30s, reads: Order}\n      release: {takes"),
+        ("reads: Order}", "reads: Order, calls: orders.get}"),
+        r"stock\.count reads Order, which orders owns, and asks orders for nothing",
+    ),
+    Case(
+        "shared-data",
+        "stock.count->orders.Order",
+        ("release: {takes", "count: {every: 30s, reads: Order}\n      release: {takes"),
+        ("every: 30s", "on: Placed"),
+        r"it reads the tables of orders",
+        place("emits: Placed"),
+    ),
+    Case(
+        "saga-missing",
+        "stock.release",
+        ("release: {takes: {n: int}, changes: Product.left}", "release: {takes: {n: int}}"),
+        ("release: {takes: {n: int}}", "release: {takes: {n: int}, changes: Product.left}"),
+        r"stock\.release is the undo of stock\.reserve and takes nothing back",
+    ),
+    Case(
+        "saga-missing",
+        "orders.place",
+        (PLACE + "\n", PLACE[:-1] + ", saga: true, calls: [stock.take, stock.reserve]}\n"),
+        ("take: {takes: {n: int}", "take: {pivot: true, takes: {n: int}"),
+        r"stock\.take cannot be undone when a later step fails",
+        (
+            "release: {takes",
+            "take: {takes: {n: int}, changes: Product.left}\n      release: {takes",
+        ),
+    ),
+    Case(
+        "shared-data",
         "stock->orders",
         (PLACE + "\n", PLACE[:-1] + ", calls: stock.hold}\n"),
         ("hold: {takes: {of: Order}}", "hold: {takes: {of: Order.id}}"),
@@ -369,6 +402,13 @@ CASES = [
     ),
     Case(
         "needless-part",
+        "orders",
+        place("calls: stock.reserve"),
+        ("  stock:\n", "  stock:\n    copies: 4\n"),
+        r"stock is called by orders alone, which waits for it: as a module of orders it saves 2ms a call",
+    ),
+    Case(
+        "needless-part",
         "memory",
         (
             "get: {by: shopper own, gives: Order}",
@@ -491,6 +531,60 @@ def test_who_gives_back_what_it_was_just_given_discloses_nothing() -> None:
     shown = changed(text, ("get: {by: shopper own", "get: {by: anyone"))
     assert "orders.get is open to anyone and gives Order.customer" in [
         risk.message for risk in risks_of(shown, "unguarded-operation")
+    ]
+
+
+def test_services_behind_one_other_are_told_of_once() -> None:
+    text = (
+        changed(SHOP, place("calls: [stock.reserve, prices.price]"))
+        + "  prices:\n    does:\n      price: {gives: money}\n"
+    )
+    (risk,) = risks_of(text, "needless-part")
+    assert risk.id == "needless-part:orders"
+    assert risk.message.startswith(
+        "stock and prices are called by orders alone, which waits for them: as modules"
+    )
+    assert risk.message.endswith("a call and 2 deployables")
+
+
+def test_data_behind_a_front_that_keeps_none_is_no_module_of_it() -> None:
+    front = "services:\n  web:%s\n    does:\n      take: {by: staff, calls: stock.reserve}\n"
+    text = changed(SHOP, ("services:\n", front % "\n    store: none"))
+    assert not risks_of(text, "needless-part")
+    kept = changed(SHOP, ("services:\n", front % ""))
+    assert [risk.subject for risk in risks_of(kept, "needless-part")] == ["web"]
+
+
+@pytest.mark.parametrize(
+    ("owns", "told"),
+    [
+        ("Seen: {id: uuid}", True),  # another thing of the same service
+        ("Seen: {id: uuid, order: Order.id}", True),  # that refers to it
+        ("Seen: {id: uuid, order: Order}", False),  # that holds it
+    ],
+)
+def test_a_persons_data_stays_where_something_else_is_deleted(owns: str, told: bool) -> None:
+    text = changed(SHOP, ("customer: uuid", "customer: uuid pii"))
+    text = changed(text, ("      Order: {id: uuid", f"      {owns}\n      Order: {{id: uuid"))
+    text = changed(text, (PAY, f"{PAY}\n      forget: {{every: 1d, deletes: Seen}}"))
+    assert [risk.message.partition(",")[0] for risk in risks_of(text, "personal-data")] == (
+        ["orders holds Order.customer"] if told else []
+    )
+
+
+def test_calls_at_the_same_time_take_as_long_as_the_longest_of_them() -> None:
+    counts = ", ".join(f"stock.count_{at}" for at in range(10))
+    does = "".join(f"count_{at}: {{gives: Product}}\n      " for at in range(10))
+    text = changed(SHOP, ("release: {takes", f"{does}release: {{takes"))
+    get = "get: {by: shopper own, gives: Order}"
+    said = [
+        risk.message
+        for calls in (f"[{counts}]", f"[[{counts}]]")
+        for risk in risks_of(changed(text, (get, f"{get[:-1]}, calls: {calls}}}")), "chatty-boundary")
+    ]
+    assert said == [
+        "orders.get calls stock 10 times in one run: some 70ms",
+        "orders.get calls stock 10 times in one run: some 7ms",
     ]
 
 

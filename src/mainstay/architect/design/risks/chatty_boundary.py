@@ -15,7 +15,7 @@ KIND = Kind(
     title="One run of an operation crosses the same boundary many times",
     severity=Severity.MEDIUM,
     formula="calls to one other service in one run × (hop + the callee's work, or the dependency's p99 over "
-    "tail): at least "
+    "tail), of those that go out at the same time the longest: at least "
     "10 of them, or 4 that take more than a quarter of the p99 that is needed",
     why="Each call pays the network, the serializing, the sign-in and a chance of a slow answer: the slowest "
     "of twenty calls "
@@ -47,7 +47,11 @@ def assess(study: Study) -> Iterator[Risk]:
             if total < SOME:
                 continue
             inputs: dict[str, Figure] = {}
-            seconds = sum(edge.call.times * _cost(study, edge, inputs) for edge in edges)
+            costs = {edge: edge.call.times * _cost(study, edge, inputs) for edge in edges}
+            together: dict[int, float] = {}
+            for edge, cost in costs.items():
+                together[edge.group] = max(together.get(edge.group, 0.0), cost)
+            seconds = sum(together.values())
             if total < MANY and (need is None or seconds < need.value / 4):
                 continue
             against = _against(seconds, need)
@@ -55,18 +59,26 @@ def assess(study: Study) -> Iterator[Risk]:
                 KIND,
                 f"{op.id}->{other}",
                 f"{op.id} calls {other} {total} times in one run: some {show(seconds, SECONDS, 2)}{against}",
-                " + ".join(
-                    f"{edge.call.times} × {show(_cost(study, edge, inputs), SECONDS, 3)} ({edge.call.to})"
-                    for edge in edges
-                ),
+                _sum(costs),
                 (*inputs.values(), *([need] if need else [])),
-                f"one call for all of them takes some {show(seconds / total, SECONDS, 2)}, and saves "
+                f"one call for all of them takes some {show(sum(costs.values()) / total, SECONDS, 2)}, and saves "
                 f"{total - 1} round trips",
                 system.at(*edges[0].where),
                 tuple(Step(system.at(*edge.where), f"{op.id} calls {edge.call}", edge.id) for edge in edges),
                 value=float(total),
                 need=1.0,
             )
+
+
+def _sum(costs: dict[Edge, float]) -> str:
+    """The calls added up: those of one group as the longest of them."""
+    beside: dict[int, list[str]] = {}
+    for edge, cost in costs.items():
+        text = f"{edge.call.times} × {show(cost / edge.call.times, SECONDS, 3)} ({edge.call.to})"
+        beside.setdefault(edge.group, []).append(text)
+    return " + ".join(
+        terms[0] if len(terms) == 1 else f"the longest of ({', '.join(terms)})" for terms in beside.values()
+    )
 
 
 def _against(seconds: float, need: Figure | None) -> str:

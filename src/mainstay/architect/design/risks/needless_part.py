@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mainstay.architect.design.figures import COUNT, PER_SECOND, SECONDS, Figure, show
-from mainstay.architect.design.questions import BROKERS
+from mainstay.architect.design.questions import BROKERS, listed
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Op, Part, System
 from mainstay.architect.findings import Severity
@@ -17,8 +17,7 @@ KIND = Kind(
     formula="broker: events a second at peak < what one PostgreSQL carries. Cache: the connections it saves "
     "fit into the pools "
     "without it. Gateway: actors call one service only. Search: nothing is marked search. Service: one other "
-    "calls it, waits "
-    "for it, and nobody else needs it",
+    "calls it, waits for it, nobody else needs it, and it keeps nothing or its caller keeps data too",
     why="Each part is a thing that fails, is upgraded and is learned; availability along the chain "
     "multiplies. PostgreSQL "
     "with an outbox, or a module, does the same work with one thing less.",
@@ -131,6 +130,8 @@ def _gateway(system: System, part: Part) -> Iterator[Risk]:
 
 
 def _services(system: System) -> Iterator[Risk]:
+    """One risk for each service that others stand behind of which nobody else knows."""
+    modules: dict[str, list[str]] = {}
     for name, service in system.services.items():
         ops = [op for op in system.ops.values() if op.service == name]
         if not ops or service.availability is not None or service.copies is not None or service.about:
@@ -145,16 +146,30 @@ def _services(system: System) -> Iterator[Risk]:
             continue
         if any(not isinstance(edge.target, Op) for op in ops for edge in op.edges):
             continue  # it keeps a provider at arm's length
+        if service.store != "none" and system.services[other].store == "none":
+            continue  # a front without data, and data behind it: two things, and mostly deployed apart
+        modules.setdefault(other, []).append(name)
+    for other, names in modules.items():
         hop = system.assumption("hop", SECONDS)
+        if len(names) == 1:
+            said = (
+                f"{names[0]} is called by {other} alone, which waits for it: as a module of {other} it saves"
+            )
+            saved, remedy = "a deployable", f"make it a module of {other}; what it owns stays its own"
+        else:
+            said = f"{listed(names)} are called by {other} alone, which waits for them: as modules of {other} they save"
+            saved = f"{len(names)} deployables"
+            remedy = f"make them modules of {other}; what each owns stays its own"
         yield Risk(
             KIND,
-            name,
-            f"{name} is called by {other} alone, which waits for it: a module of {other} saves {hop} a call and a "
-            "deployable",
-            f"1 caller, {len(ops)} operations, 0 events",
+            other,
+            f"{said} {hop} a call and {saved}",
+            f"{len(names)} services with 1 caller, 0 events and 0 actors",
             (hop,),
-            f"make it a module of {other}; what it owns stays its own",
-            system.at("services", name),
+            remedy,
+            system.at("services", names[0]),
+            value=float(len(names)),
+            need=0.0,
         )
 
 

@@ -115,16 +115,19 @@ def _kept(study: Study) -> Iterator[Risk]:
                         need=retention.value,
                     )
     for service in system.services:
-        owned = [
-            entity for group in system.entities.values() for entity in group if entity.service == service
+        stays = [
+            entity
+            for group in system.entities.values()
+            for entity in group
+            if entity.service == service and entity.holds("pii") and not _inside(system, entity.name, erasing)
         ]
         held = [
             f"{entity.name}.{name}"
-            for entity in owned
+            for entity in stays
             for name, type in entity.fields.items()
             if type.personal
         ]
-        if not held or any(_inside(system, entity.name, erasing) for entity in owned):
+        if not held:
             continue
         limit = f"after {show(retention.value, SECONDS)}" if retention is not None else "ever"
         yield Risk(
@@ -133,8 +136,9 @@ def _kept(study: Study) -> Iterator[Risk]:
             f"{service} holds {_some(held)}, and no operation deletes any of it {limit}",
             f"{len(held)} personal fields, 0 operations that delete",
             (retention,) if retention is not None else (),
-            f"add an operation that erases on request and on schedule: every: '0 3 * * *', deletes: "
-            f"{held[0].partition('.')[0]}" + ("" if retention is not None else "; and say needs.retention"),
+            "add an operation that erases on request and on schedule: every: '0 3 * * *', deletes: "
+            + (f"[{', '.join(names)}]" if len(names := [entity.name for entity in stays]) > 1 else names[0])
+            + ("" if retention is not None else "; and say needs.retention"),
             system.at("services", service, "owns", held[0].partition(".")[0]),
             severity=Severity.MEDIUM if retention is not None else Severity.LOW,
         )
@@ -146,7 +150,10 @@ def _inside(system: System, name: str, erasing: set[str]) -> bool:
         return True
     for group in system.entities.values():
         for entity in group:
-            if entity.name in erasing and any(type.entity == name for type in entity.fields.values()):
+            parts = [
+                type.entity for type in entity.fields.values() if not type.field
+            ]  # a reference is no part
+            if entity.name in erasing and name in parts:
                 return True
     return False
 

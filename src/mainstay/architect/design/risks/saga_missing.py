@@ -14,7 +14,7 @@ KIND = Kind(
     title="An operation writes in several services without a saga, or a step of it cannot be undone",
     severity=Severity.HIGH,
     formula="services written along the waiting calls > 1, and a write that others follow has no undo, or no "
-    "saga is said",
+    "saga is said; or an undo that writes nothing, calls nothing and emits nothing",
     why="There is no transaction over several databases. Where the second service refuses, times out or dies, "
     "the first "
     "has already written: stock stays reserved, money stays held, and nobody knows which orders are affected.",
@@ -49,7 +49,17 @@ def assess(study: Study) -> Iterator[Risk]:
         if lacking:
             names = listed([step.id for step in lacking])
             message = f"{wrote}; {names} cannot be undone when a later step fails"
-            remedy = f"give {names} an undo, or make it the last step; then say saga: true"
+            first = lacking[0].id
+            remedy = (
+                f"give {names} an undo"
+                + (
+                    f", or say {first} pivot: true, where it only goes forward from there"
+                    if op.spec.saga
+                    else ""
+                )
+                + (", or make it the last step" if len(lacking) == 1 else "")
+                + ("" if op.spec.saga else f"; then say {op.id} saga: true")
+            )
             severity = Severity.CRITICAL if money else Severity.HIGH
         else:
             told = (
@@ -76,6 +86,28 @@ def assess(study: Study) -> Iterator[Risk]:
             value=len(services),
             need=1,
             severity=severity,
+        )
+    yield from _empty_undos(study)
+
+
+def _empty_undos(study: Study) -> Iterator[Risk]:
+    """An undo that takes nothing back: the saga believes that it has been turned back, and the rows stay."""
+    undone: dict[Op, list[str]] = {}
+    for op in study.system.ops.values():
+        if op.undo is not None and op.writes:
+            undone.setdefault(op.undo, []).append(op.id)
+    for undo, names in undone.items():
+        if undo.writes or undo.edges or undo.spec.emits:
+            continue
+        yield Risk(
+            KIND,
+            undo.id,
+            f"{undo.id} is the undo of {listed(names)} and takes nothing back: it writes, calls and emits nothing",
+            f"undo of {len(names)}, 0 writes, 0 calls, 0 events",
+            (),
+            f"say what {undo.id} takes back, by deletes, moves or changes",
+            study.system.at(*undo.where),
+            severity=Severity.MEDIUM,
         )
 
 

@@ -12,14 +12,15 @@ from mainstay.architect.findings import Severity
 
 KIND = Kind(
     name="shared-data",
-    title="Data has two owners, or is written past its owner",
+    title="Data has two owners, or is written or read past its owner",
     severity=Severity.HIGH,
-    formula="owners of an entity > 1; or an operation writes an entity of another service; "
-    "or a service takes a type of one that calls it",
+    formula="owners of an entity > 1; or an operation writes an entity of another service; or reads one, and neither "
+    "calls that service nor handles an event of it; or a service takes a type of one that calls it",
     why="Two owners are two truths, and nobody can say which one counts. A table that several services write "
     "cannot change "
     "its shape, and its rules hold in none of them. A type taken from the caller ties both releases together.",
-    wrong_when="Where two entities merely share a name; give them two. Where services are modules of one deployable.",
+    wrong_when="Where two entities merely share a name; give them two. Where services are modules of one deployable. "
+    "Where what is read is a copy that it keeps: let it own that under a name of its own.",
     remedy="One owner for each entity; others ask it, or keep a copy made from its events.",
     patterns=("events",),
     sources=("Newman: Building Microservices, 2nd edition (2021), chapter 4",),
@@ -55,7 +56,36 @@ def assess(study: Study) -> Iterator[Risk]:
                     f"call an operation of {owner} that does it, or emit an event that {owner} handles",
                     system.at(*write.where),
                 )
+    yield from _read_past(system)
     yield from _taken_from_callers(system)
+
+
+def _read_past(system: System) -> Iterator[Risk]:
+    """Reads of another service's rows that come neither by a call nor with an event: so from its tables."""
+    for op in system.ops.values():
+        told_by = {edge.target.service for edge in op.edges if isinstance(edge.target, Op)}
+        told_by |= {
+            node.service
+            for name in op.spec.on
+            for node in system.events[name].emitters
+            if isinstance(node, Op)
+        }
+        for name in op.spec.reads:
+            entity = system.entity(name, op.service, op.where)
+            owner = entity.service
+            if not owner or owner == op.service or owner in told_by:
+                continue
+            yield Risk(
+                KIND,
+                f"{op.id}->{entity.id}",
+                f"{op.id} reads {name}, which {owner} owns, and asks {owner} for nothing: it reads the tables of "
+                f"{owner}, which then cannot change their shape",
+                f"{name} is owned by {owner}, read by {op.service}, 0 calls and 0 events between them",
+                (),
+                f"call an operation of {owner} that gives it, or keep a copy made from events of {owner}",
+                system.at(*op.where, "reads"),
+                severity=Severity.MEDIUM,
+            )
 
 
 def _taken_from_callers(system: System) -> Iterator[Risk]:
