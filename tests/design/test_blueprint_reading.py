@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import threading
 import time
 from pathlib import Path
 
@@ -45,15 +47,19 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "b.yaml is empty"),
     "only a comment": ("# hello\n", "b.yaml is empty"),
     "a list": ("- a\n", "b.yaml:1:1: a blueprint is a mapping that begins with: blueprint: NAME"),
-    "no name": ("services: {}\n", "b.yaml:1:1: 'blueprint' is missing"),
-    "a key twice": (H + "services:\n  a: {}\n  a: {}\n", "b.yaml:4:3: the key 'a' appears twice"),
+    "no name": ("services: {}\n", "b.yaml:1:1: a blueprint begins with its name: blueprint: NAME"),
+    "a key twice": (
+        H + "services:\n  a: {}\n  a: {}\n",
+        "b.yaml:4:3: the key 'a' appears twice, first in line 3",
+    ),
     "a tab": (
         H + "services:\n\ta: {}\n",
         "b.yaml:3:1: this is not YAML: lines are indented by spaces, not tabs",
     ),
     "a NUL": (b"blueprint: x\nabout: a\x00b\n", "b.yaml:2:9: this is not YAML: the control character U+0000"),
-    "Latin-1": (b"blueprint: x\nabout: caf\xe9\n", "b.yaml:2: this is not UTF-8"),
-    "UTF-16": (H.encode("utf-16"), "b.yaml:1: this is not UTF-8"),
+    "Latin-1": (b"blueprint: x\nabout: caf\xe9\n", "b.yaml:2:11: the byte 0xE9 is not UTF-8"),
+    "UTF-16": (H.encode("utf-16"), "b.yaml:1:1: this is UTF-16; save the file as UTF-8"),
+    "UTF-32": (H.encode("utf-32"), "b.yaml:1:1: this is UTF-32"),
     "two documents": (f"---\n{H}---\n{H}", "b.yaml:3:1: this is not YAML: a file holds one document"),
     "a merge key": (H + "services:\n  a:\n    <<: {copies: 2}\n", "b.yaml:4:5: merge keys (<<) are not read"),
     "an alias": (H + "services:\n  a: &a {}\n  b: *a\n", "b.yaml:4:6: aliases (*a) are not read"),
@@ -151,8 +157,68 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         "b.yaml:2:1: waivers: this must be a list, not a mapping",
     ),
     "a file that is not there": (H + "include: other.yaml\n", "b.yaml:2:1: there is no file 'other.yaml'"),
-    "a folder to include": (H + "include: .\n", "b.yaml:2:1: there is no file '.'"),
-    "a device to include": (H + "include: /dev/zero\n", "b.yaml:2:1: there is no file '/dev/zero'"),
+    "a folder to include": (H + "include: .\n", "b.yaml:2:1: '.' is a folder; include names files"),
+    "a device to include": (H + "include: /dev/zero\n", "b.yaml:2:1: '/dev/zero' is a link or a device"),
+    "a file with a long name": (H + f"include: {'a' * 5000}\n", "b.yaml:2:1: there is no file 'aaa"),
+    "a file with a NUL": (H + 'include: "a\\0b"\n', "b.yaml:2:1: include names files"),
+    "a word for one of ours": (op("returns: text"), "unknown key 'returns' (did you mean 'gives'?)"),
+    "a key of no kind": (
+        H + "needs: {colour: blue}\n",
+        "b.yaml:2:9: unknown key 'colour'; what can stand here: ",
+    ),
+    "a long key": (H + f"? {'k' * 9000}\n: 1\n", f"unknown key '{'k' * 80}'…"),
+    "a decimal comma": (
+        H + "needs: {availability: 99,9%, p99: 1s}\n",
+        "b.yaml:2:26: unknown key '9%'; a comma within { } begins the next key",
+    ),
+    "a unit of others": (H + "needs: {p99: 2 seconds}\n", "such as 800ms, 2s, 15m or 30d; write 2s"),
+    "a capital unit": (H + "needs: {p99: 900MS}\n", "; write 900ms"),
+    "requests a second": (
+        op("limit: 50 rps"),
+        "'50 rps' is not a rate such as 100/s, 50/min or 10/d; write 50/s",
+    ),
+    "a size of others": (op("size: 2 gb"), "; write 2 GB"),
+    "a type of others": (op("takes: {n: string}"), "there is no type 'string' (did you mean 'text'?)"),
+    "a type of SQL": (op('takes: {n: "varchar(20)"}'), "'varchar(20)' is not a type such as"),
+    "arrows for states": (
+        H + "services: {a: {owns: {E: {s: a -> b}}}}\n",
+        "b.yaml:2:27: 'a -> b' has no states that can be read; write states as in: pending > paid",
+    ),
+    "a dash in a name": (H + "services: {my-shop: {}}\n", "such as place_order; write my_shop"),
+    "a camel": (op("", "placeOrder"), "; write place_order"),
+    "a small entity": (H + "services: {a: {owns: {order_line: {}}}}\n", "; write OrderLine"),
+    "a waiver without a reason": (
+        H + "waivers: [{risk: a, reason: '', owner: c, until: 2027-12-01}]\n",
+        "b.yaml:2:21: reason: this must not be empty",
+    ),
+    "a page beyond reason": (op(f"page: {'9' * 30}"), "page: this must be at most 1000000"),
+    "a brace": (H + "needs: {p99: 1s\n", "a comma or } is missing here, for the { in line 2, column 8"),
+    "a bracket in a type": (
+        op("gives: list[Order]"),
+        "b.yaml:5:22: this is not YAML: put a value with [ in it in quotes",
+    ),
+    "no colon": (
+        H + "services:\n  a\n  b: {}\n",
+        "b.yaml:3:3: this is not YAML: a colon is missing after this key",
+    ),
+    "a value and keys": (
+        H + "about: hello\n  services: {}\n",
+        "b.yaml:3:11: this is not YAML: this line is indented, and line 2, the key above it, has a value already",
+    ),
+    "an escape": (H + 'about: "\\q"\n', "this is no escape sequence"),
+    "half a character": (
+        H + 'about: "\\ud800"\n',
+        "b.yaml:2:11: this is not YAML: this is no escape sequence",
+    ),
+    "more after the end": (H + "...\n" + H, "b.yaml:3:1: this is not YAML: a file holds one document"),
+    "a long list": (
+        op(f"calls: [{', '.join(['b'] * 1001)}]"),
+        "b.yaml:5:11: a list of 1,001 items; more than 1,000 are not read",
+    ),
+    "many values": (
+        H + f"services: {{a: {{does: {{b: {{calls: [{'c,' * 250_000}]}}}}}}}}",
+        "more than 200,000 values",
+    ),
     "itself": (H + "include: b.yaml\n", "b.yaml:2:1: files include each other in a ring: b.yaml -> b.yaml"),
 }
 
@@ -167,11 +233,28 @@ def test_bad_input_is_refused_in_one_sentence_with_its_place(name: str) -> None:
 
 
 def test_what_cannot_be_opened_is_said(here: Path) -> None:
-    """A folder, nothing, and a file that may not be read."""
+    """A folder, nothing, links that go round, a pipe that nobody writes to, and a file that may not be read."""
     with pytest.raises(MainstayError, match=r"Is a directory"):
         study_file(here)
-    with pytest.raises(MainstayError, match=r"none\.yaml does not exist"):
+    (here / "nine.yaml").write_text(H)
+    with pytest.raises(MainstayError, match=r"none\.yaml does not exist \(did you mean 'nine\.yaml'\?\)"):
         study_file(Path("none.yaml"))
+    with pytest.raises(MainstayError, match="File name too long"):
+        study_file(Path("a" * 5000))
+    (here / "this.yaml").symlink_to("that.yaml")
+    (here / "that.yaml").symlink_to("this.yaml")
+    with pytest.raises(
+        MainstayError, match=r"this\.yaml cannot be read \(Too many levels of symbolic links\)"
+    ):
+        study_file(Path("this.yaml"))
+    (here / "nine.yaml").write_text(H + "include: this.yaml\n")
+    with pytest.raises(
+        MainstayError, match=r"nine\.yaml:2:1: 'this\.yaml' is a link or a device, and no file"
+    ):
+        study_file(Path("nine.yaml"))
+    os.mkfifo("pipe.yaml")
+    with pytest.raises(MainstayError, match=r"pipe\.yaml is empty"):
+        study_file(Path("pipe.yaml"))
     secret = here / "secret.yaml"
     secret.write_text(H)
     secret.chmod(0)
@@ -209,6 +292,46 @@ def test_files_in_a_ring_are_refused_and_what_two_need_is_read_once(here: Path) 
     (here / "d.yaml").write_text("include: b.yaml\n")
     with pytest.raises(MainstayError, match=r"d\.yaml:1:1: .* in a ring: b\.yaml -> d\.yaml -> b\.yaml"):
         study_file(Path("a.yaml"))
+
+
+def test_a_blueprint_is_read_from_a_pipe() -> None:
+    """As ``<(generate)`` hands it over in a shell: all of it, however slowly it is written."""
+    os.mkfifo("pipe.yaml")
+    text = (H + "services: {a: {}}\n").encode()
+
+    def feed() -> None:
+        with Path("pipe.yaml").open("wb", buffering=0) as pipe:  # which waits for a reader
+            for at in range(len(text)):
+                pipe.write(text[at : at + 1])
+
+    reader = os.open("pipe.yaml", os.O_RDONLY | os.O_NONBLOCK)  # so that there is a writer before it is read
+    writer = threading.Thread(target=feed)
+    writer.start()
+    try:
+        while not select.select([reader], [], [], 10)[0]:
+            raise AssertionError("nobody writes")
+        assert list(study_file(Path("pipe.yaml")).study.system.services) == ["a"]
+    finally:
+        os.close(reader)
+        writer.join()
+
+
+def test_files_that_include_each_other_are_bounded(here: Path) -> None:
+    """In a row and in number; and many of them are read at once."""
+    for at in range(60):
+        (here / f"{at}.yaml").write_text(f"include: {at + 1}.yaml\n")
+    (here / "b.yaml").write_text(H + "include: 0.yaml\n")
+    with pytest.raises(MainstayError, match=r"48\.yaml:1:1: files include each other more than 50 deep"):
+        study_file(Path("b.yaml"))
+    for at in range(1000):
+        (here / f"{at}.yaml").write_text(f"services: {{s{at}: {{}}}}\n")
+    began = time.process_time()
+    (here / "b.yaml").write_text(H + f"include: [{', '.join(f'{at}.yaml' for at in range(500))}]\n")
+    assert len(study_file(Path("b.yaml")).study.system.services) == 500
+    assert time.process_time() - began < 5
+    (here / "b.yaml").write_text(H + f"include: [{', '.join(f'{at}.yaml' for at in range(1000))}]\n")
+    with pytest.raises(MainstayError, match=r"b\.yaml includes more than 1000 files"):
+        study_file(Path("b.yaml"))
 
 
 def test_errors_in_an_included_file_name_that_file(here: Path) -> None:

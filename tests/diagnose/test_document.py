@@ -84,7 +84,7 @@ def test_text_stays_text(tmp_path: Path) -> None:
         ("a: 1\na: 2\n", "scenario.yaml:2:1: the key 'a' appears twice"),
         ("a: &x [1]\nb: *x\n", "scenario.yaml:2:4: aliases (*x) are not read; write the value out"),
         ("[" * 10_000, "scenario.yaml:1:51: this is nested deeper than 50 levels"),
-        (b"service:\n  \xff\n", "scenario.yaml:2: this is not UTF-8; save the file as UTF-8"),
+        (b"service:\n  \xff\n", "scenario.yaml:2:3: the byte 0xFF is not UTF-8; save the file as UTF-8"),
         (b"x" * 50_000_000, "scenario.yaml is larger than 1 MB"),
         ("a: \x00", "scenario.yaml"),
         ("? [1]\n: 2\n", "scenario.yaml:1:3: a key must be a plain word"),

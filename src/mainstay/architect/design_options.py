@@ -148,7 +148,7 @@ def package(
 
     folder = write or check
     result.previous = packing.previous(folder) if folder is not None else {}
-    blueprint = packing.sources_digest(result.study.system.source.files)
+    blueprint = packing.sources_digest(result.study.system.source.files.values())
     files = generate(result)
     texts = {file.path: file.text for file in files}
     failed = False

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,11 +21,15 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from mainstay.architect.errors import MainstayError
 from mainstay.architect.findings import Location
-from mainstay.architect.nearest import nearest
+from mainstay.architect.nearest import nearest, quoted
 
 LARGEST = 1_000_000
 """Bytes. Nobody writes a longer document by hand."""
+LARGEST_NAME = 300
 DEEPEST = 50
+MOST_VALUES = 200_000
+MANY = 40
+"""Keys that are listed where none is near to an unknown one."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where PyYAML was built with it: several times faster on long documents."""
@@ -71,27 +75,18 @@ class Document:
     value: Any
     places: dict[Where, tuple[int, int]]
     """Line and column, from 1, of each key (or item) by its way from the root."""
+    content: bytes = b""
+    """Of the file it was read from."""
 
     @classmethod
     def read(cls, path: Path) -> Document:
         """Read a file. Raises `MainstayError` in one sentence where it is not a readable YAML document."""
-        try:
-            with path.open("rb") as opened:
-                content = opened.read(LARGEST + 1)
-        except FileNotFoundError:
-            raise MainstayError(f"{path} does not exist; name a YAML file that does") from None
-        except OSError as error:
-            raise MainstayError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from None
-        if len(content) > LARGEST:
-            raise MainstayError(
-                f"{path} is larger than {LARGEST // 1_000_000} MB; that is no document of this kind"
-            )
+        content = _content(path)
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = content[: error.start].count(b"\n") + 1
-            raise MainstayError(f"{path}:{line}: this is not UTF-8; save the file as UTF-8") from None
-        return cls.parse(text, str(path))
+            raise MainstayError(_not_utf8(path, content, error)) from None
+        return replace(cls.parse(text, str(path)), content=content)
 
     @classmethod
     def parse(cls, text: str, file: str) -> Document:
@@ -133,8 +128,16 @@ class Document:
         line, column = self.place(*where)
         return f"{self.file}:{line}:{column}"
 
-    def validate(self, model: type[Model]) -> Model:
-        """The document as `model`. Raises `MainstayError` for the first thing that does not fit."""
+    def validate(self, model: type[Model], other_words: Mapping[str, str] | None = None) -> Model:
+        """The document as `model`.
+
+        Args:
+            model: what it is to be.
+            other_words: what people call a key of the model who know it by another name.
+
+        Raises:
+            MainstayError: for the first thing that does not fit.
+        """
         try:
             return model.model_validate(self.value)
         except ValidationError as error:
@@ -145,8 +148,10 @@ class Document:
             name = where[-1] if where else ""
             match problem["type"]:
                 case "extra_forbidden":
-                    hint = nearest(str(name), known_keys(model, where[:-1]))
-                    message = f"unknown key {str(name)!r}{hint}"
+                    hint = _known(
+                        str(name), problem["input"], known_keys(model, where[:-1]), other_words or {}
+                    )
+                    message = f"unknown key {quoted(str(name))}{hint}"
                 case "missing":
                     message = f"{str(name)!r} is missing"
                 case "value_error":
@@ -157,6 +162,18 @@ class Document:
             raise refuse(self, where, message) from None
 
 
+def _known(name: str, value: Any, known: list[str], other_words: Mapping[str, str]) -> str:
+    """What was probably meant by an unknown key."""
+    meant = other_words.get(name.replace("-", "_"))
+    if meant in known:
+        return f" (did you mean {meant!r}?)"
+    if hint := nearest(name, known):
+        return hint
+    if value is None and not re.fullmatch(r"[a-z_]+", name):
+        return "; a comma within { } begins the next key, so put a value that has one in quotes or in [ ]"
+    return f"; what can stand here: {', '.join(known)}" if 0 < len(known) <= MANY else ""
+
+
 def _expected(problem: Any) -> str:
     """What pydantic says of a value, in the words of a document."""
     context, value = problem.get("ctx", {}), problem["input"]
@@ -165,7 +182,9 @@ def _expected(problem: Any) -> str:
         if isinstance(value, dict)
         else "a list"
         if isinstance(value, list | tuple)
-        else f"{value!r:.80}"
+        else quoted(str(value))
+        if isinstance(value, str)
+        else repr(value)
     )
     given = "nothing" if value is None else given
     match problem["type"]:
@@ -192,7 +211,7 @@ def _expected(problem: Any) -> str:
         case "literal_error" | "enum":
             words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
             return f"{given} is not one of {', '.join(words)}{nearest(str(value), words)}"
-        case "string_too_short":
+        case "string_too_short" | "too_short":
             return "this must not be empty"
     return f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
 
@@ -204,10 +223,56 @@ def refuse(document: Document, where: Where, message: str) -> MainstayError:
 
 def relative(path: Path, root: Path | None = None) -> str:
     """The path from `root` (default: the working directory) with forward slashes; as it is where it lies elsewhere."""
+    here = Path(os.path.realpath(root or Path.cwd()))  # which ends for links that go round in a ring, too
     try:
-        return path.resolve().relative_to((root or Path.cwd()).resolve()).as_posix()
+        return Path(os.path.realpath(path)).relative_to(here).as_posix()
     except ValueError:
         return path.as_posix()
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file: all of it, or `MainstayError`. Of a pipe, what is written to it."""
+    try:
+        # Without waiting, since nobody may ever write to a pipe; what somebody writes is waited for below.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as opened:
+            os.set_blocking(handle, True)
+            content = opened.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise MainstayError(f"{path} does not exist{_beside(path)}; name a YAML file that does") from None
+    except OSError as error:
+        raise MainstayError(
+            f"{str(path)[:LARGEST_NAME]} cannot be read ({os.strerror(error.errno or 0)}); name a YAML file"
+        ) from None
+    if len(content) > LARGEST:
+        raise MainstayError(
+            f"{path} is larger than {LARGEST // 1_000_000} MB; that is no document of this kind"
+        )
+    return content
+
+
+def _beside(path: Path) -> str:
+    """The file in the same folder whose name is nearest."""
+    try:
+        names = [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    return nearest(path.name, names)
+
+
+def _not_utf8(path: Path, content: bytes, error: UnicodeDecodeError) -> str:
+    for name, marks in (
+        ("UTF-32", (b"\xff\xfe\0\0", b"\0\0\xfe\xff")),
+        ("UTF-16", (b"\xff\xfe", b"\xfe\xff")),
+    ):
+        if content.startswith(marks):
+            return f"{path}:1:1: this is {name}; save the file as UTF-8"
+    line = content[: error.start].count(b"\n") + 1
+    before = content[content.rfind(b"\n", 0, error.start) + 1 : error.start]
+    column = len(before.decode("utf-8", errors="replace")) + 1
+    return (
+        f"{path}:{line}:{column}: the byte 0x{content[error.start]:02X} is not UTF-8; save the file as UTF-8"
+    )
 
 
 def _mark(event: yaml.Event, file: str) -> str:
@@ -230,23 +295,61 @@ def _unreadable(error: yaml.MarkedYAMLError, text: str, file: str) -> str:
     lines = text.split("\n")
     line = lines[mark.line] if mark.line < len(lines) else ""
     character = line[mark.column : mark.column + 1]
+    opened = error.context_mark
     if "cannot start any token" in problem:
         problem = (
             "lines are indented by spaces, not tabs" if character == "\t" else f"put {character!r} in quotes"
         )
     elif "mapping values are not allowed" in problem:
-        problem = "a value with a colon and a space in it must stand in quotes"
-    elif "found another document" in problem:
+        mark, problem = _second_colon(lines, mark)
+    elif "found another document" in problem or "<document start>" in problem:
         problem = "a file holds one document; a second one begins here"
-    elif "quoted scalar" in str(error.context) and error.context_mark is not None:
-        mark, problem = error.context_mark, "the quotation mark that opens here is never closed"
+    elif "end of stream" in problem and "quoted scalar" in str(error.context) and opened is not None:
+        mark, problem = opened, "the quotation mark that opens here is never closed"
+    elif "escape" in problem:
+        problem = "this is no escape sequence; in single quotes a backslash is only a backslash"
+    elif "could not find expected ':'" in problem and opened is not None:
+        mark, problem = opened, "a colon is missing after this key"
+    elif match := re.search(r"',' or '([\]}])'", problem):
+        sign = {"]": "[", "}": "{"}[match[1]]
+        if character and character in "[]{}":
+            problem = f"put a value with {character} in it in quotes, or close the {sign} before it"
+        elif opened is not None:
+            problem = (
+                f"a comma or {match[1]} is missing here, "
+                f"for the {sign} in line {opened.line + 1}, column {opened.column + 1}"
+            )
+    elif "node content" in problem:
+        problem = f"a value is missing here, or begins with {character!r} and must stand in quotes"
+    elif "unexpected ':'" in problem:
+        problem = "a value with a colon in it must stand in quotes"
+    elif "comment or line break" in problem or "alphabetic or numeric" in problem:
+        problem = "a value that begins with one of | > & * must stand in quotes"
+    elif problem in ("did not find expected key", "did not find expected '-' indicator"):
+        problem = "this line is not indented as those around it, or what is above it was not closed"
     return f"{file}:{mark.line + 1}:{mark.column + 1}: this is not YAML: {problem}"
+
+
+def _second_colon(lines: list[str], mark: yaml.Mark) -> tuple[yaml.Mark, str]:
+    """Why a colon cannot stand where it stands, and the place of the reason."""
+    before = lines[mark.line][: mark.column]
+    above = next((at for at in range(mark.line - 1, -1, -1) if lines[at].strip()), -1)
+    if above < 0 or not re.fullmatch(r"\s*[\w.-]+", before):
+        return mark, "a value with a colon and a space in it must stand in quotes"
+    if ":" in lines[above]:
+        return mark, f"this line is indented, and line {above + 1}, the key above it, has a value already"
+    column = len(lines[above]) - len(lines[above].lstrip())
+    return yaml.Mark(mark.name, 0, above, column, None, 0), "a colon is missing after this key"
 
 
 def _check_depth(text: str, file: str) -> None:
     """Refuse what would make the composer recurse too deep, aliases explode, or a tag change what is read."""
     depth = 0
-    for event in yaml.parse(text, Loader=LOADER):
+    for number, event in enumerate(yaml.parse(text, Loader=LOADER)):
+        if number > MOST_VALUES:
+            raise MainstayError(
+                f"{file} holds more than {MOST_VALUES:,} values; that is no document of this kind"
+            )
         if isinstance(event, yaml.AliasEvent):
             raise MainstayError(
                 f"{_mark(event, file)}: aliases (*{event.anchor}) are not read; write the value out"
@@ -275,7 +378,10 @@ def _plain(node: yaml.Node, where: Where, places: dict[Where, tuple[int, int]], 
                     f"{file}:{place[0]}:{place[1]}: merge keys (<<) are not read; write the keys out"
                 )
             if key.value in mapping:
-                raise MainstayError(f"{file}:{place[0]}:{place[1]}: the key {key.value!r} appears twice")
+                first = places[(*where, key.value)][0]
+                raise MainstayError(
+                    f"{file}:{place[0]}:{place[1]}: the key {quoted(key.value)} appears twice, first in line {first}"
+                )
             places[(*where, key.value)] = place
             mapping[key.value] = _plain(value, (*where, key.value), places, file)
         return mapping

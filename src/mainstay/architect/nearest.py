@@ -1,5 +1,5 @@
 """The nearest name, as both wings have it."""
 
-from mainstay.nearest import nearest
+from mainstay.nearest import nearest, quoted
 
-__all__ = ["nearest"]
+__all__ = ["nearest", "quoted"]

@@ -15,6 +15,7 @@ What the command line says wins over what stands here.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -45,8 +46,12 @@ class Settings:
 def find_root(paths: Sequence[Path]) -> Path:
     """The folder that findings are named from: the nearest one above all paths with ``.git`` or
     ``pyproject.toml``, else the folder that holds them all."""
-    resolved = [path.resolve() for path in paths] or [Path.cwd()]
-    common = resolved[0] if resolved[0].is_dir() else resolved[0].parent
+    # Not by way of `Path.resolve`, which does not end well for links that go round in a ring.
+    resolved = [Path(os.path.realpath(path)) for path in paths] or [Path.cwd()]
+    try:
+        common = resolved[0] if resolved[0].is_dir() else resolved[0].parent
+    except OSError:  # a name that is too long; whoever opens it says so
+        common = Path.cwd()
     while not all(path.is_relative_to(common) for path in resolved):
         common = common.parent
     for folder in (common, *common.parents):

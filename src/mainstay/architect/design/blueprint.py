@@ -22,6 +22,28 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mainstay.architect.design.phrases import By, Cache, Call, Change, Deprecated, Move, Retry, day
 from mainstay.architect.design.shapes import NAME, WORD, Result, Type
 from mainstay.architect.design.units import NUMBER, SECONDS, Duration, Fraction, Load, Rate, Size
+from mainstay.architect.nearest import quoted
+
+OTHER_WORDS = {
+    "latency": "p99", "p95": "p99", "response_time": "p99", "uptime": "availability", "sla": "availability",
+    "slo": "availability", "users": "actors", "clients": "actors", "roles": "actors", "dependencies": "depends",
+    "external": "depends", "externals": "depends", "requires": "depends", "infrastructure": "parts",
+    "components": "parts", "resources": "parts", "entities": "owns", "models": "owns", "tables": "owns",
+    "operations": "does", "endpoints": "does", "methods": "does", "api": "does", "description": "about",
+    "summary": "about", "login": "auth", "authentication": "auth", "rate_limit": "limit", "quota": "limit",
+    "input": "takes", "inputs": "takes", "request": "takes", "body": "takes", "params": "takes", "accepts": "takes",
+    "output": "gives", "returns": "gives", "response": "gives", "result": "gives", "publishes": "emits",
+    "produces": "emits", "raises": "emits", "sends": "emits", "consumes": "on", "handles": "on", "listens": "on",
+    "subscribes": "on", "triggers": "on", "uses": "calls", "invokes": "calls", "depends_on": "calls",
+    "schedule": "every", "cron": "every", "throughput": "load", "rps": "load", "traffic": "load", "rate": "load",
+    "replicas": "copies", "instances": "copies", "database": "store", "db": "store", "storage": "store",
+    "protocol": "speaks", "protocols": "speaks", "connections": "pool", "compensation": "undo",
+    "compensate": "undo", "rollback": "undo", "retries": "retry", "ttl": "cache", "updates": "changes",
+    "writes": "changes", "transitions": "moves", "route": "http", "path": "http", "url": "http",
+    "allowed": "by", "who": "by", "actor": "by", "idempotency": "idempotent", "idempotency_key": "idempotent",
+    "type": "kind", "expires": "until", "why": "reason", "id": "risk", "name": "blueprint", "system": "blueprint",
+}  # fmt: skip
+"""What others call our keys."""
 
 
 class Part(BaseModel):
@@ -39,21 +61,34 @@ class Part(BaseModel):
 def _called(pattern: str, what: str) -> Callable[[str], str]:
     def check(name: str) -> str:
         if not re.fullmatch(pattern, name):
-            raise ValueError(f"{name!r} is not {what}")
+            better = spelled(name, capital=pattern == NAME)
+            hint = f"; write {better}" if len(name) < 80 and re.fullmatch(pattern, better) else ""
+            raise ValueError(f"{quoted(name)} is not {what}{hint}")
         return name
 
     check.pattern = pattern  # type: ignore[attr-defined]  # for the JSON Schema
     return check
 
 
+def spelled(name: str, capital: bool) -> str:
+    """A name as a blueprint spells it: ``OrderPlaced`` of ``order-placed``, ``place_order`` of ``placeOrder``."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)
+    return "".join(word[:1].upper() + word[1:] for word in words) if capital else "_".join(words).lower()
+
+
 def _several(value: Any) -> Any:
-    """``A``, ``A, B`` and ``[A, B]`` are all lists."""
+    """``A``, ``A, B`` and ``[A, B]`` are all lists, and nothing is an empty one."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
-    return value if isinstance(value, list | tuple) else [value]
+    return _one(value)
 
 
 def _one(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def _together(value: Any) -> Any:
+    """Calls made at the same time; a single one stands for itself."""
     return value if isinstance(value, list | tuple) else [value]
 
 
@@ -63,6 +98,7 @@ def _mapping(key: str) -> Callable[[Any], Any]:
     def spread(value: Any) -> Any:
         return {key: value} if isinstance(value, str) else ({} if value is None else value)
 
+    spread.key = key  # type: ignore[attr-defined]  # for the JSON Schema
     return spread
 
 
@@ -128,7 +164,7 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(_several)]
 WordList = Annotated[tuple[Word, ...], BeforeValidator(_several)]
 Fields = Annotated[dict[Word, Type], BeforeValidator(_empty)]
 Calls = Annotated[
-    tuple[Call | Annotated[tuple[Call, ...], BeforeValidator(_one)], ...], BeforeValidator(_one)
+    tuple[Call | Annotated[tuple[Call, ...], BeforeValidator(_together)], ...], BeforeValidator(_one)
 ]
 """One after the other; a list within the list is called at the same time."""
 
@@ -227,7 +263,7 @@ class Operation(Part):
     """Its own computing, the 99th percentile, without what it calls."""
     hold: Duration | None = None
     """How long it holds a database connection, on average."""
-    page: Annotated[int, Field(ge=1)] | None = None
+    page: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Most items in one answer of a list."""
     size: Size | None = None
     """Of what it takes: a file, a bulk, a body."""
@@ -283,7 +319,7 @@ class Tenancy(Part):
     isolation: Literal["row", "schema", "database"]
     by: Text = ""
     """The field that names the tenant, or the entity that is one."""
-    tenants: Annotated[int, Field(ge=1)] | None = None
+    tenants: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
 
 
 class Waiver(Part):
@@ -325,8 +361,8 @@ class Assume(Part):
     hottest: Fraction = Fraction(0.01)
     """Share of all writes that meets the most written row."""
     cache_hit: Fraction = Fraction(0.9)
-    copies: Annotated[int, Field(ge=1)] = 2
-    pool: Annotated[int, Field(ge=1)] = 10
+    copies: Annotated[int, Field(ge=1, le=100_000)] = 2
+    pool: Annotated[int, Field(ge=1, le=100_000)] = 10
     utilisation: Fraction = Fraction(0.7)
     """Highest share of a pool or a lock that may be busy at peak before queueing eats the latency."""
     engine: Rate = Rate(1000.0)

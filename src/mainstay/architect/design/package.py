@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -78,9 +78,9 @@ def digest(content: str | bytes) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def sources_digest(files: list[Path]) -> str:
-    """SHA-256 over the files of a blueprint, in the order in which they were read."""
-    return digest(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
+def sources_digest(contents: Iterable[bytes]) -> str:
+    """SHA-256 over what was read of the files of a blueprint, in that order."""
+    return digest(b"".join(hashlib.sha256(content).digest() for content in contents))
 
 
 def read_manifest(folder: Path) -> Manifest:

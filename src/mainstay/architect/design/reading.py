@@ -8,20 +8,23 @@ places, so that a question "what if" changes one value and asks again.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mainstay.architect.design.blueprint import Blueprint
-from mainstay.architect.document import Document, Plain, Where, refuse, relative
+from mainstay.architect.design.blueprint import OTHER_WORDS, Blueprint
+from mainstay.architect.document import MOST_VALUES, Document, Plain, Where, refuse, relative
 from mainstay.architect.errors import MainstayError
 from mainstay.architect.findings import Location
-from mainstay.architect.nearest import nearest
+from mainstay.architect.nearest import nearest, quoted
 
 SECTIONS = ("actors", "depends", "parts", "events", "types", "services")
 """Mappings by name, which several files may add to."""
-MOST_FILES = 1000
+MOST_FILES, LONGEST_LIST, DEEPEST = 1_000, 1_000, 50
+"""Files, items of one list, and files that include each other in a row. What is larger was made by a program, and would
+be worked on for minutes."""
 SHORT = {"parts": "kind", "tenancy": "isolation"}
 """The key for which a bare value stands, where a mapping may be written as one."""
 
@@ -31,10 +34,10 @@ class Source:
     """The plain values of a blueprint, and where each was written."""
 
     file: str
-    value: dict[str, Any]
+    value: dict[str, Any] = field(default_factory=dict)
     places: dict[Where, Location] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
-    """All files read, the first one first."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What was read of each file, by its real path, the first one first."""
 
     def place(self, *where: Hashable) -> Location:
         """The place of the deepest known value on the way to `where`."""
@@ -73,7 +76,7 @@ class Source:
     def blueprint(self) -> Blueprint:
         """The typed blueprint. Raises `MainstayError` with the place of the first thing that does not fit."""
         try:
-            return _Joined(self.file, self.value, {}, self).validate(Blueprint)
+            return _Joined(self.file, self.value, {}, source=self).validate(Blueprint, OTHER_WORDS)
         except RecursionError:
             raise MainstayError(f"{self.file}: this is nested too deep to be a blueprint") from None
 
@@ -82,7 +85,7 @@ class Source:
 class _Joined(Document):
     """Several files as one document, whose errors name the right one."""
 
-    source: Source
+    source: Source = field(default_factory=lambda: Source(""))
 
     def spot(self, *where: Hashable) -> str:
         return str(self.source.place(*where))
@@ -95,8 +98,10 @@ def read_source(path: Path) -> Source:
         MainstayError: a file cannot be read, is no YAML, includes itself by way of others, or says twice what may be
             said once. The sentence has file, line and column.
     """
-    source = Source(relative(path), {}, {}, [])
+    source = Source(relative(path))
     _take(source, path, ())
+    if "blueprint" not in source.value and not nearest("blueprint", source.value):
+        raise MainstayError(f"{source.file}:1:1: a blueprint begins with its name: blueprint: NAME")
     return source
 
 
@@ -106,12 +111,12 @@ def source_of(blueprint: Blueprint) -> Source:
     return Source(f"{blueprint.blueprint} (made in Python)", value)
 
 
-def _take(source: Source, path: Path, chain: tuple[Path, ...]) -> None:
-    resolved = path.resolve()
+def _take(source: Source, path: Path, chain: tuple[str, ...]) -> None:
+    resolved = os.path.realpath(path)
     if len(source.files) >= MOST_FILES:
         raise MainstayError(f"{source.file} includes more than {MOST_FILES} files")
     document = Document.read(path)
-    source.files.append(path)
+    source.files[resolved] = document.content
     name = relative(path)
     if not isinstance(document.value, dict):
         raise MainstayError(f"{name}:1:1: a blueprint is a mapping that begins with: blueprint: NAME")
@@ -138,28 +143,65 @@ def _take(source: Source, path: Path, chain: tuple[Path, ...]) -> None:
         else:
             source.value[key] = value
     _keep_places(source, document, name)
+    if len(source.places) > MOST_VALUES:
+        raise MainstayError(f"{source.file} holds more than {MOST_VALUES:,} values, with what it includes")
+    _check_lists(document, document.value, ())
     _include(source, document, path, (*chain, resolved))
 
 
-def _include(source: Source, document: Document, path: Path, chain: tuple[Path, ...]) -> None:
+def _check_lists(document: Document, value: Any, where: Where) -> None:
+    """No list goes on for longer than somebody wrote it."""
+    if isinstance(value, list) and len(value) > LONGEST_LIST:
+        raise refuse(
+            document, where, f"a list of {len(value):,} items; more than {LONGEST_LIST:,} are not read"
+        )
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        _check_lists(document, inner, (*where, step))
+
+
+def _include(source: Source, document: Document, path: Path, chain: tuple[str, ...]) -> None:
     includes = document.value.get("include") or []
     if isinstance(includes, str):
         includes = [includes]
     if not isinstance(includes, list):
         raise refuse(document, ("include",), "include is a file, or a list of files")
     for at, item in enumerate(includes):
-        if not isinstance(item, str) or not item:
-            raise refuse(document, ("include", at), "include names files, such as services/orders.yaml")
+        where = ("include", at)
+        if not isinstance(item, str) or not item or "\0" in item:
+            raise refuse(document, where, "include names files, such as services/orders.yaml")
         included = path.parent / item
-        if included.resolve() in chain:
-            ring = " -> ".join(file.name for file in [*chain[chain.index(included.resolve()) :], included])
-            raise refuse(document, ("include", at), f"files include each other in a ring: {ring}")
-        if included.resolve() in (file.resolve() for file in source.files):
+        resolved = os.path.realpath(included)
+        if resolved in chain:
+            ring = [*chain[chain.index(resolved) :], str(included)]
+            names = " -> ".join(Path(file).name for file in ring)
+            raise refuse(document, where, f"files include each other in a ring: {names}")
+        if resolved in source.files:
             continue  # two files may both need what a third one says
-        if not included.is_file():
-            beside = [file.name for file in path.parent.glob("*.y*ml") if file.resolve() not in chain]
-            raise refuse(document, ("include", at), f"there is no file {item!r}{nearest(str(item), beside)}")
+        if len(chain) >= DEEPEST:
+            raise refuse(document, where, f"files include each other more than {DEEPEST} deep")
+        if not _is_file(included):
+            raise refuse(document, where, _why_no_file(item, included, path))
         _take(source, included, chain)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def _why_no_file(item: str, included: Path, path: Path) -> str:
+    try:
+        if included.is_dir():
+            return f"{quoted(item)} is a folder; include names files"
+        if included.exists() or included.is_symlink():
+            return f"{quoted(item)} is a link or a device, and no file that can be read"
+        beside = [file.name for file in included.parent.glob("*.y*ml") if file != path]
+    except OSError:
+        beside = []
+    return f"there is no file {quoted(item)}{nearest(included.name, beside)}"
 
 
 def _append(source: Source, document: Document, value: list[Any]) -> None:

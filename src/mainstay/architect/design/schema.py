@@ -24,6 +24,8 @@ from mainstay.architect.design.units import Written
 
 FILE = Path(__file__).with_name("blueprint.schema.json")
 NULL: JsonSchemaValue = {"type": "null"}
+SHORT = "x-short"
+"""Marks, until the schema is whole, the key for which a bare value stands."""
 # What pydantic takes for a number or a truth value when it is written in quotes.
 DIGITS: JsonSchemaValue = {"type": "string", "pattern": r"^\s*[-+]?[0-9][0-9_]*(\.0*)?\s*$"}
 NUMERAL: JsonSchemaValue = {"type": "string", "pattern": r"^\s*[-+]?[0-9_]*\.?[0-9]*([eE][-+]?[0-9]+)?\s*$"}
@@ -43,11 +45,13 @@ class _Forms(GenerateJsonSchema):
         match getattr(function, "__qualname__", ""):
             case "_several":
                 items = made.get("items", {}).get("type", "string")
-                return {"anyOf": [made, {"type": items if "number" in items else "string"}]}
+                return {"anyOf": [made, {"type": items if "number" in items else "string"}, NULL]}
             case "_one":
+                return {"anyOf": [made, made.get("items", {}), NULL]}
+            case "_together":
                 return {"anyOf": [made, made.get("items", {})]}
             case "_mapping.<locals>.spread":
-                return {"anyOf": [made, {"type": "string"}, NULL]}
+                return {"anyOf": [made, {SHORT: getattr(function, "key", "")}, NULL]}
             case "_empty" | "_none":
                 return {"anyOf": [made, NULL]}
             case "_text":
@@ -99,6 +103,7 @@ def schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of a blueprint; an included file has the same keys, less the first."""
     made = blueprint.Blueprint.model_json_schema(schema_generator=_Forms)
     _tidy(made)
+    _spread(made)
     for name, definition in (*made["$defs"].items(), ("Blueprint", made)):
         _describe(definition, getattr(blueprint, name))
     return {
@@ -122,6 +127,18 @@ def _describe(definition: dict[str, Any], cls: type) -> None:
             (item["description"] for item in field.get("anyOf", ()) if "description" in item), ""
         )
         field["description"] = plain(f"{said} Written as {form}." if form else said)
+
+
+def _spread(part: Any) -> None:
+    """A bare value is held to what the key is for which it stands: an editor completes both alike."""
+    if isinstance(part, dict):
+        choices = part.get("anyOf", [])
+        for at, choice in enumerate(choices):
+            if SHORT in choice:
+                whole = next(other["$ref"] for other in choices if "$ref" in other)
+                choices[at] = {"$ref": f"{whole}/properties/{choice[SHORT]}"}
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _spread(inner)
 
 
 def plain(said: str) -> str:

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import ClassVar, Self
 
 from mainstay.architect.design.units import Duration, Written, shortest
-from mainstay.architect.nearest import nearest
+from mainstay.architect.nearest import nearest, quoted
 
 SCALARS: dict[str, str] = {
     "uuid": "a UUID (RFC 9562)",
@@ -40,6 +40,15 @@ SCALARS: dict[str, str] = {
     "json": "any JSON value",
     "file": "a file; kept outside the database, handed over by URL",
 }
+OTHER_WORDS = {
+    "string": "text", "str": "text", "varchar": "text", "char": "text", "integer": "int", "bigint": "int",
+    "long": "int", "number": "decimal", "numeric": "decimal", "double": "float", "real": "float", "boolean": "bool",
+    "datetime": "timestamp", "timestamptz": "timestamp", "instant": "timestamp", "interval": "duration",
+    "guid": "uuid", "id": "uuid", "amount": "money", "price": "money", "object": "json", "jsonb": "json",
+    "dict": "json", "blob": "file", "binary": "file", "bytes": "file", "image": "file", "uri": "url",
+    "country": "iso3166", "currency": "iso4217",
+}  # fmt: skip
+"""What others call our scalars."""
 MARKS: dict[str, str] = {
     "pii": "personal data",
     "secret": "never leaves the service: a password hash, a key",
@@ -163,11 +172,16 @@ class Type(Written):
             return cls("", words=words)
         head, _, rest = text.partition(" ")
         match = re.fullmatch(rf"({NAME}(?:\.{WORD})?|{WORD})({cls.SUFFIX})", head)
+        if ">" in rest and not re.search(r">=? *-?[0-9]", rest):
+            raise ValueError(f"{quoted(text)} has no states that can be read; write {text_of_states()}")
         if match is None:
-            raise ValueError(f"{head!r} is not {cls.what}")
+            other = OTHER_WORDS.get(re.split(r"[^a-z]", head.lower())[0])
+            raise ValueError(f"{quoted(head)} is not {cls.what}{f'; write {other}' if other else ''}")
         if match[1][0].islower() and match[1] not in SCALARS:
+            other = OTHER_WORDS.get(match[1])
+            hint = f" (did you mean {other!r}?)" if other else nearest(match[1], SCALARS)
             raise ValueError(
-                f"there is no type {match[1]!r}{nearest(match[1], SCALARS)}; an entity begins with a capital"
+                f"there is no type {quoted(match[1])}{hint or '; an entity begins with a capital, such as Order'}"
             )
         return cls(match[1], match[2])._with(rest.split())
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from mainstay.architect.nearest import quoted
 
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 SECONDS = {
@@ -28,6 +31,14 @@ SECONDS = {
     "y": 365 * 86400.0,
 }
 PER = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+OTHER_WORDS = {
+    "sec": "s", "secs": "s", "second": "s", "seconds": "s", "msec": "ms", "millis": "ms", "milliseconds": "ms",
+    "mins": "min", "minute": "min", "minutes": "min", "hr": "h", "hrs": "h", "hour": "h", "hours": "h",
+    "day": "d", "days": "d", "yr": "y", "year": "y", "years": "y", "b": "B", "bytes": "B", "kb": "kB",
+    "mb": "MB", "gb": "GB", "tb": "TB", "kib": "KiB", "mib": "MiB", "gib": "GiB", "tib": "TiB", "k": "kB",
+    "m": "MB", "g": "GB", "rps": "s", "qps": "s", "tps": "s", "rpm": "min",
+}  # fmt: skip
+"""What others call our units, in small letters."""
 BYTES = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
@@ -47,7 +58,7 @@ class Written:
     @classmethod
     def parse(cls, text: str) -> Self:
         """The value of a text. Raises ValueError in one sentence where it is none."""
-        raise ValueError(f"{text!r} is not {cls.what}")
+        raise ValueError(f"{quoted(text)} is not {cls.what}")
 
     @classmethod
     def _take(cls, value: Any) -> Self:
@@ -84,7 +95,7 @@ def _roomy(pattern: str) -> str:
 def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
-    return "a list" if isinstance(value, list) else repr(value)
+    return "a list" if isinstance(value, list) else "nothing" if value is None else repr(value)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -105,7 +116,7 @@ class Fraction(Written):
             if re.fullmatch(NUMBER, text):
                 number = float(text)
                 hint = f"; write {number * 100 if number <= 1 else number:.6g}%"
-            raise ValueError(f"{text!r} is not {cls.what}{hint}")
+            raise ValueError(f"{quoted(text)} is not {cls.what}{hint}")
         if float(match[1]) > 100:
             raise ValueError(f"{text} cannot be: a share is between 0% and 100%")
         return cls(float(Decimal(match[1]) / 100))  # in decimals, so that 99.9% is the float 0.999
@@ -128,8 +139,8 @@ class Duration(Written):
         """Read ``800ms``, ``1.5 s``, ``15m``, ``2h``, ``30d``, ``7y``."""
         match = re.fullmatch(rf"({NUMBER}) ?([a-z]+)", text)
         if match is None or match[2] not in SECONDS:
-            hint = f"; write {text}ms or {text}s" if re.fullmatch(NUMBER, text) else ""
-            raise ValueError(f"{text!r} is not {cls.what}{hint}")
+            hint = f"; write {text}ms or {text}s" if re.fullmatch(NUMBER, text) else _meant(text, SECONDS)
+            raise ValueError(f"{quoted(text)} is not {cls.what}{hint}")
         return cls(_within(float(match[1]) * SECONDS[match[2]], 1000 * SECONDS["y"], text, cls.what))
 
     def __str__(self) -> str:
@@ -150,8 +161,8 @@ class Rate(Written):
         """Read ``100/s``, ``2k/s``, ``50/min``, ``10/h``, ``3/d``."""
         match = re.fullmatch(rf"({NUMBER})(k?) ?/ ?([a-z]+)", text)
         if match is None or match[3] not in PER:
-            hint = f"; write {text}/s" if re.fullmatch(NUMBER, text) else ""
-            raise ValueError(f"{text!r} is not {cls.what}{hint}")
+            hint = f"; write {text}/s" if re.fullmatch(NUMBER, text) else _meant(text, PER, "/")
+            raise ValueError(f"{quoted(text)} is not {cls.what}{hint}")
         rate = float(match[1]) * (1000 if match[2] else 1) / PER[match[3]]
         return cls(_within(rate, 1e12, text, cls.what))
 
@@ -181,7 +192,7 @@ class Load(Written):
         try:
             load = cls(Rate.parse(usual.strip()), Rate.parse(peak.strip()) if found else None)
         except ValueError:
-            raise ValueError(f"{text!r} is not {cls.what}") from None
+            raise ValueError(f"{quoted(text)} is not {cls.what}") from None
         if load.peak is not None and load.peak < load.usual:
             raise ValueError(
                 f"the peak {load.peak} is below the usual {load.usual}; a peak is the highest load"
@@ -206,7 +217,7 @@ class Size(Written):
         """Read ``2 GiB`` (powers of 1024) or ``2 GB`` (powers of 1000), IEC 80000-13."""
         match = re.fullmatch(rf"({NUMBER}) ?([A-Za-z]+)", text)
         if match is None or match[2] not in BYTES:
-            raise ValueError(f"{text!r} is not {cls.what}")
+            raise ValueError(f"{quoted(text)} is not {cls.what}{_meant(text, BYTES, ' ')}")
         if (size := Decimal(match[1]) * BYTES[match[2]]) > 10**18:  # in decimals: exact to the byte
             _within(math.inf, 1e18, text, cls.what)
         return cls(round(size))
@@ -216,6 +227,16 @@ class Size(Written):
             if self.bytes >= BYTES[unit] and self.bytes % BYTES[unit] == 0:
                 return f"{self.bytes // BYTES[unit]} {unit}"
         return f"{self.bytes} B"
+
+
+def _meant(text: str, known: Container[str], between: str = "") -> str:
+    """``; write 50/s`` for ``50 rps``: the unit that is known, where it is called by another name."""
+    match = re.fullmatch(rf"({NUMBER}k?) ?(?:/|per )? ?([A-Za-z]+)", text)
+    if match is None:
+        return ""
+    word = match[2].lower()
+    unit = word if word in known else OTHER_WORDS.get(word, "")
+    return f"; write {match[1]}{between}{unit}" if unit in known else ""
 
 
 def _within(number: float, most: float, text: str, what: str) -> float:
