@@ -23,8 +23,10 @@ from mainstay.patterns import (
     Transaction,
     TransactionAborted,
     TransactionOver,
+    answer_to,
     sqlstate,
 )
+from mainstay.patterns.serialization_retry import lost_a_race
 
 
 async def owners(db: Database) -> list[str]:
@@ -291,6 +293,34 @@ async def test_a_swallowed_error_is_not_committed_silently(db: Database, isolati
     async with db.transaction() as tx:  # the same connection is healthy again
         tx.add(Account(owner="bob"))
     assert await owners(db) == ["bob"]
+
+
+async def test_a_time_limit_that_passes_during_commit_is_no_invitation_to_repeat(db: Database) -> None:
+    """Nobody knows what became of it, so no hook runs, it is not taken for a lost race, and HTTP does not say 503."""
+    ran: list[str] = []
+    limit = asyncio.timeout(None)
+    with pytest.raises(TimeoutError) as caught:
+        async with limit, db.transaction() as tx:
+            tx.after_commit(lambda: ran.append("commit"))
+            tx.after_rollback(lambda: ran.append("rollback"))
+            for statement in LINGERING_COMMIT:
+                await tx.execute(text(statement))
+            limit.reschedule(asyncio.get_running_loop().time() + 0.2)
+    cancelled = caught.value.__cause__
+    assert isinstance(cancelled, asyncio.CancelledError) and isinstance(cancelled.__cause__, CommitUnknown)
+    assert ran == []
+    answer = answer_to(caught.value)
+    assert answer is not None and (answer.status, answer.retry_after) == (500, None)
+    assert not lost_a_race(caught.value)
+
+
+LINGERING_COMMIT = [
+    "CREATE TEMP TABLE slow (n int) ON COMMIT DROP",
+    "CREATE FUNCTION pg_temp.slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(2); RETURN NULL; END'",
+    "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+    " EXECUTE FUNCTION pg_temp.slow()",
+    "INSERT INTO slow VALUES (1)",
+]
 
 
 async def raw(tx: Transaction) -> Any:

@@ -100,6 +100,9 @@ class BadETag(PatternError, ValueError):
 class CommitUnknown(PatternError):
     """The connection broke during COMMIT, so the transaction may or may not have happened.
 
+    Where a task is cancelled in that moment, its `CancelledError` is raised `from` this one, and so is what
+    `asyncio.timeout` makes of it.
+
     Look in the database before you do it again. Neither after-commit nor after-rollback hooks have run.
     """
 

@@ -37,6 +37,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 RETRY_AFTER = 1
 """Seconds, the least that the header ``Retry-After`` can ask for: who lost a race or a lock may come back at once."""
 
+UNKNOWN = "it may or may not have been done; look before you send it again"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -80,12 +82,22 @@ def answer_to(error: BaseException) -> Answer | None:
         case LockNotAvailable():
             return Answer(503, "someone else is working on it", RETRY_AFTER)
         case CommitUnknown():
-            return Answer(500, "it may or may not have been done; look before you send it again")
+            return Answer(500, UNKNOWN)
+    if _of_unknown_fate(error):
+        return Answer(500, UNKNOWN)
     if lost_a_race(error):
         return Answer(503, "too many changed the same at the same time", RETRY_AFTER)
     if _busy_or_away(error):
         return Answer(503, "busy or out of reach at the moment", RETRY_AFTER)
     return None
+
+
+def _of_unknown_fate(error: BaseException) -> bool:
+    """Whether its causes say so: above all a time limit that passed during COMMIT. No invitation to repeat it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, CommitUnknown):
+        cause = cause.__cause__
+    return cause is not None
 
 
 def _busy_or_away(error: BaseException) -> bool:

@@ -313,6 +313,11 @@ class Transaction:
         self._committing = self._sync.ending = True
         try:
             await self._session.commit()
+        except asyncio.CancelledError as cancelled:
+            # It has to go on as what it is; asyncio.timeout makes a TimeoutError of it, with this among its causes.
+            raise cancelled from CommitUnknown(
+                "the task was cancelled during COMMIT: look whether the transaction happened before you repeat it"
+            )
         except Exception as error:
             if sqlstate(error) is None or getattr(error, "connection_invalidated", False):
                 raise CommitUnknown(
