@@ -110,6 +110,29 @@ async def test_a_killed_consumer_loses_and_doubles_nothing(
 
 
 @redis_only
+@pytest.mark.parametrize("point", ["before the commit of the dead", "between commit and ack of the dead"])
+async def test_killed_while_an_event_is_stored_as_dead(
+    place: Place, db: Database, database_url: URL, point: str
+) -> None:
+    """It is stored once, and what comes after it is handled, in order."""
+    async with place.open() as opened:
+        await opened.publish([event(f"{n}", key="k") for n in range(6)])
+    arguments = [place.address(), place.topic, json.dumps(place.options), url_text(database_url)]
+    killed = await asyncio.create_subprocess_exec(sys.executable, str(PROCESS), *arguments, point)
+    async with asyncio.timeout(40):
+        assert await killed.wait() == -signal.SIGKILL
+    assert await rows(db, "dead") == (["3"] if point.startswith("between") else [])
+    second = await asyncio.create_subprocess_exec(sys.executable, str(PROCESS), *arguments, "the dead: never")
+    try:
+        await until(these(db, {"5"}))
+    finally:
+        second.kill()
+        await second.wait()
+    assert await rows(db) == ["0", "1", "2", "4", "5"]
+    assert await rows(db, "dead") == ["3"]
+
+
+@redis_only
 async def test_a_failing_handler_is_run_again_in_its_place(place: Place, db: Database) -> None:
     """Other keys go on meanwhile; its own key waits, so that the order holds; what it wrote is undone."""
     failures = {"a1": 2}
