@@ -32,6 +32,12 @@ def _design() -> typer.Typer:
     return app
 
 
+def _worker() -> typer.Typer:
+    from mainstay.operations.worker import app
+
+    return app
+
+
 def _operations() -> typer.Typer:
     from mainstay.operations.verbs import app
 
@@ -41,10 +47,12 @@ def _operations() -> typer.Typer:
 WINGS: Mapping[str, tuple[Callable[[], typer.Typer], Sequence[str]]] = {
     "architect": (_architect, ("demo", "review", "diagnose", "replay", "explain", "catalog")),
     "design": (_design, ("design",)),
-    "cli": (_operations, ("db", "worker", "messages", "schedules", "sagas", "subscriptions")),
+    "worker": (_worker, ("worker",)),
+    "cli": (_operations, ("db", "messages", "schedules", "sagas", "subscriptions")),
 }
-"""By what is imported for them: where the verbs are, and their names. `design` is apart so that it answers at once."""
-EXTRAS: Mapping[str, str] = {"architect": "architect", "design": "architect", "cli": "cli"}
+"""By what is imported for them: where the verbs are, and their names. `design` is apart so that it answers at once,
+`worker` so that what supervises processes carries nothing of what they run."""
+EXTRAS: Mapping[str, str] = {"architect": "architect", "design": "architect", "worker": "cli", "cli": "cli"}
 """The extra that each needs."""
 
 
@@ -73,13 +81,19 @@ def compose(verb: str | None) -> typer.Typer:
         try:
             app.add_typer(WINGS[wing][0]())
         except ModuleNotFoundError as missing:
-            if missing.name is None or missing.name.split(".")[0] == "mainstay":
-                raise
+            sentence = _not_installed(wing, verb, missing)
             if chosen == [wing]:
-                raise MainstayError(
-                    f"{verb} needs the package {missing.name!r}; install Mainstay with its {EXTRAS[wing]!r} extra."
-                ) from None
+                raise sentence from None
     return app
+
+
+def _not_installed(wing: str, verb: str | None, missing: ModuleNotFoundError) -> MainstayError:
+    """What to install. Raises `missing` itself where it is a module of ours."""
+    if missing.name is None or missing.name.split(".")[0] == "mainstay":
+        raise missing
+    return MainstayError(
+        f"{verb} needs the package {missing.name!r}; install Mainstay with its {EXTRAS[wing]!r} extra."
+    )
 
 
 def _main(
@@ -116,8 +130,15 @@ def run() -> None:
             )
         if arguments[:1] == ["design"]:
             gc.disable()  # until a blueprint is read: nothing of what is loaded goes away
-        app = compose(arguments[0] if arguments else None)
-        code = app(args=arguments, standalone_mode=False, obj=command)
+        verb = arguments[0] if arguments else None
+        app = compose(verb)
+        try:
+            code = app(args=arguments, standalone_mode=False, obj=command)
+        except ModuleNotFoundError as missing:  # of what a verb imports only as it begins
+            wing = next((wing for wing, (_, verbs) in WINGS.items() if verb in verbs), None)
+            if wing is None:
+                raise
+            raise _not_installed(wing, verb, missing) from None
     except MainstayError as error:
         sys.stderr.write(error.details)
         code = complain(str(error))

@@ -87,7 +87,7 @@ def test_production_needs_nothing_of_the_architects_wing(production: Path, postg
 
 def test_a_verb_whose_wing_is_missing_says_what_to_install(production: Path) -> None:
     """In one line."""
-    for verb in ("review", "diagnose", "demo"):
+    for verb in ("review", "diagnose", "demo", "design"):
         ended = run(production, verb, ".")
         assert ended.returncode == 2
         assert ended.stderr.startswith(f"mainstay: {verb} needs the package ")
@@ -125,7 +125,8 @@ def test_a_verb_imports_its_own_wing_only(wing: str) -> None:
     verb, other = {
         "architect": ("review", "operations"),
         "design": ("design", "operations"),
-        "cli": ("worker", "architect"),
+        "worker": ("worker", "patterns"),
+        "cli": ("messages", "architect"),
     }[wing]
     code = (
         f"import sys; sys.argv = ['mainstay', '{verb}', '--help']\nfrom mainstay.cli import run\n"

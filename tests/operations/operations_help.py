@@ -60,6 +60,13 @@ async def long(seconds: float) -> int:
     return os.getpid()
 
 
+@messages.job(name="held", keep=3600)
+async def held() -> int:
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.02)
+    return os.getpid()
+
+
 @messages.job(name="hold", retry=Retry(attempts=100, first=0.0, most=0.0))
 async def hold(seconds: float) -> None:
     time.sleep(seconds)  # holds up the event loop
@@ -88,7 +95,7 @@ class Ended:
         return self.err
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
     """Wait for a condition, at most so long; fail then."""
     end = time.monotonic() + seconds
     while not condition():
@@ -118,6 +125,10 @@ class Program:
         """What it has written to stderr by now."""
         return self.log.read_text()
 
+    def let_go(self) -> None:
+        """Let the jobs ``held`` come to their end."""
+        (self.log.parent / "go").touch()
+
     def children(self) -> list[psutil.Process]:
         """Its processes that are alive."""
         try:
@@ -127,7 +138,7 @@ class Program:
         self.seen.update(found)
         return found
 
-    def wait(self, seconds: float = 60.0) -> Ended:
+    def wait(self, seconds: float = 90.0) -> Ended:
         """Wait for its end."""
         out, _ = self.process.communicate(timeout=seconds)
         return Ended(self.process.returncode, out, self.said)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from operations_help import Ended
 
+from mainstay.operations.ending import ENDING, Ending
 from mainstay.operations.supervisor import Child, _listen, _told
-from mainstay.operations.worker_process import Ending, Supervised
+from mainstay.operations.worker_process import Supervised
 
 Mainstay = Callable[..., Ended]
 
@@ -67,7 +68,7 @@ def test_every_signal_can_be_told() -> None:
 @pytest.fixture
 def signals_as_before() -> Iterator[None]:
     """What is done about signals in this process, as it was."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in before.items():
@@ -86,11 +87,28 @@ def test_a_worker_never_waits_for_a_supervisor_that_does_not_listen() -> None:
 
 
 class _Worker:
+    name = "w"
+    running = ()
+
     def __init__(self) -> None:
         self.stopped = 0
 
     def stop(self) -> None:
         self.stopped += 1
+
+
+@pytest.mark.usefixtures("signals_as_before")
+def test_a_terminal_that_is_closed_means_nothing_under_nohup() -> None:
+    """Which has it ignored; otherwise it asks to end, as SIGTERM does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        Ending(1.0)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        Ending(1.0)
+        assert callable(signal.getsignal(signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.usefixtures("signals_as_before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_the_tables_are_missing(verb: str, bare: str, mainstay: Mainstay) -> Non
 
 def test_the_role_may_not(url: str, mainstay: Mainstay) -> None:
     """PostgreSQL's reason is told."""
-    role = "mainstay_operations_nobody"
+    role = f"mainstay_operations_nobody_{os.getpid()}"
     with psycopg.connect(url, autocommit=True) as server:
         server.execute(f"DROP ROLE IF EXISTS {role}")
         server.execute(f"CREATE ROLE {role} LOGIN")

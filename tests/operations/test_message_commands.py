@@ -135,12 +135,38 @@ def test_one_message_is_shown_whole(filled: Sql, mainstay: Mainstay) -> None:
 
 
 def test_queues_are_counted(filled: Sql, mainstay: Mainstay) -> None:
-    """With how long the oldest waits, pause and limits."""
-    lines = {line.split()[0]: line for line in mainstay("messages", "stats").out.splitlines()}
+    """With how long the oldest waits, pause, limits and who serves it; and the command that comes next."""
+    table, _, hints = mainstay("messages", "stats").out.partition("\n\n")
+    lines = {line.split()[0]: line.rstrip() for line in table.splitlines()}
     assert "3 at once, 2.5/s, bursts of 4" in lines["mail"]
     assert "paused" in lines["slow"] and "3 min" in lines["slow"]
+    assert lines["default"].endswith("1") and lines["slow"].endswith("none")
+    assert hints.splitlines() == [
+        "no worker serves slow: mainstay worker MODULE:APP",
+        "paused: mainstay messages resume slow",
+        "dead in mail: mainstay messages list --state dead --queue mail",
+    ]
     by_queue = {one["queue"]: one for one in mainstay("messages", "stats", "--json").json}
     assert by_queue["default"]["states"] == {"scheduled": 1, "running": 1, "succeeded": 1}
+    assert [by_queue[queue]["workers"] for queue in ("default", "mail")] == [1, 0]
+    filled("UPDATE mainstay.worker SET alive_until = now()")
+    assert "no worker serves default, slow: " in mainstay("messages", "stats").out
+
+
+def test_a_message_says_what_can_be_done_with_it(filled: Sql, mainstay: Mainstay) -> None:
+    """By its state; of a saga's step, to look at the saga."""
+
+    def last(id: int) -> str:
+        return mainstay("messages", "show", id).out.splitlines()[-1]
+
+    assert last(1) == "to start it over: mainstay messages redrive 1"
+    assert last(3) == "to have it tried now: mainstay messages retry 3"
+    assert last(4) == "its queue is paused: mainstay messages resume slow"
+    assert last(5) == "to have it stopped: mainstay messages cancel 5"
+    filled("UPDATE mainstay.queue SET paused = false")
+    assert last(4) == "no worker serves slow: mainstay worker MODULE:APP"
+    filled("UPDATE mainstay.message SET kind = 'saga/Order/pay', payload = '{\"saga\": 42}' WHERE id = 3")
+    assert last(3) == "it is the step of a saga: mainstay sagas show 42"
 
 
 def test_workers_are_listed(filled: Sql, mainstay: Mainstay) -> None:

@@ -99,6 +99,7 @@ def test_the_tables_are_made_and_seen(bare: str, mainstay: Mainstay) -> None:
 def test_schedules_are_listed_paused_resumed_and_fired(app: None, sql: Sql, mainstay: Mainstay) -> None:
     """Firing enqueues one job, and not a second while the first has not ended."""
     assert "0 9 * * 1-5 Europe/Berlin" in mainstay("schedules", "list").out
+    assert "undeclared: no live worker has it" in mainstay("schedules", "list").out
     assert max(map(len, mainstay("schedules", "list", columns=60).out.splitlines())) <= 60
     assert mainstay("schedules", "pause", "nightly").out == "schedule nightly is paused\n"
     (one,) = mainstay("schedules", "list", "--json").json
@@ -131,6 +132,12 @@ def test_sagas_are_listed_and_shown(app: None, mainstay: Mainstay) -> None:
         "RuntimeError: the provider is away",
     ):
         assert part in shown.out
+    assert "StepFailed" not in shown.out and "mainstay/patterns" not in shown.out
+    assert shown.out.partition("to get it going again:\n")[2].splitlines() == [
+        "  mainstay sagas retry 2                  what failed is mended: try pay now",
+        "  mainstay sagas skip 2 --because REASON  pay was done by hand, or need not be",
+    ]
+    assert "what to do about one that is stuck: sagas show 2" in out
     assert [one["name"] for one in mainstay("sagas", "show", 2, "--json").json["steps"]] == [
         "reserve",
         "accept",

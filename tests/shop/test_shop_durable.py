@@ -103,8 +103,8 @@ def test_an_order_is_cancelled_before_any_step(shop: DurableShop) -> None:
 def test_the_books_add_up_whatever_is_killed(shop: DurableShop) -> None:
     """Orders under load while service, workers and connections are killed and the providers misbehave."""
     load, chaos = shop.storm(seed=11, seconds=10.0, every=0.8)
-    assert chaos.kills.total() >= 5, chaos.kills
-    assert len(load.replies) >= 5, "too little was ordered to tell anything"
+    assert chaos.kills.total() >= 3, chaos.kills
+    assert len(load.replies) >= 4, "not even one order of each client"
     assert books.differences(shop.examine()) == []
 
 

@@ -116,6 +116,10 @@ async def run(
         f"{len(load.replies)} orders in {load.attempts} attempts, {load.cancels} cancellations accepted; killed:"
         f" {kills}; requests to {requests}; settled after {took:.1f} s\n"
     )
+    if not any(entry["state"] == "voided" for entry in ledgers["payments"]["entries"]):
+        sys.stdout.write(
+            "no payment had to be undone, so this says little of the way back; give it more SECONDS or another SEED\n"
+        )
     return not differences(findings)
 
 

@@ -18,6 +18,7 @@ import httpx
 import psycopg
 from sqlalchemy import URL
 
+from mainstay.architect.diagnose.leftovers import note
 from mainstay.architect.diagnose.postgres import Postgres
 
 SHOP = Path(__file__).parents[1]
@@ -148,6 +149,7 @@ class Stack:
             stderr=self._log,
             start_new_session=True,
         )
+        note(self._processes[name].pid)  # so that it is ended after all where this one is killed
 
     def alive(self, name: str) -> bool:
         """Whether the process runs."""

@@ -186,8 +186,8 @@ def _do(
         if chosen:
             agree(f"{deed.verb} {_messages(len(chosen))}", yes=yes)
     outcome, reasons = on_database(url, _doing(deed, chosen, explain=bool(ids))) if chosen else ({}, {})
-    stopping = [id for id, state in outcome.items() if state == "running"]
-    done = [id for id in outcome if outcome[id] != "running"]
+    stopping = [id for id in chosen if outcome.get(id) == "running"]
+    done = [id for id in chosen if outcome.get(id, "running") != "running"]
     if json:
         document: dict[str, Any] = {deed.done.replace(" ", "_"): done}
         if deed is CANCEL:

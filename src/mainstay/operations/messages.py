@@ -129,10 +129,15 @@ def show(
 ) -> None:
     """Show all that is known of one message: payload, headers, progress, and the error of each attempt."""
 
-    async def work(database: Database) -> tuple[dict[str, Any] | None, datetime]:
-        return await Control(database).show(id), await database_now(database)
+    async def work(database: Database) -> tuple[dict[str, Any] | None, dict[str, Any], datetime]:
+        control = Control(database)
+        found = await control.show(id)
+        queues = (
+            {one["queue"]: one for one in await control.stats()} if found and not found["ended_at"] else {}
+        )
+        return found, queues, await database_now(database)
 
-    found, now = on_database(database_url, work)
+    found, queues, now = on_database(database_url, work)
     if found is None:
         raise MainstayError(f"{message_deeds.no_such(id)}.")
     if json:
@@ -151,7 +156,7 @@ def show(
             "priority": found["priority"] or None,
             "attempts": found["attempts"],
             "published": moment(found["published_at"], now),
-            "due": "" if found["ended_at"] else moment(found["ready_at"], now),
+            "due": "" if found["ended_at"] or found["state"] == "running" else moment(found["ready_at"], now),
             "expires": moment(found["expires_at"], now),
             "ended": moment(found["ended_at"], now),
             "kept until": moment(found["keep_until"], now),
@@ -164,6 +169,8 @@ def show(
         }
     )
     print_errors(found["errors"], now)
+    if hint := _next(found, queues.get(found["queue"])):
+        print_lines("", hint)
 
 
 @app.command(epilog="Examples:  mainstay messages stats   |   mainstay messages stats --json")
@@ -181,6 +188,7 @@ def stats(database_url: DatabaseUrl = None, json: Json = False) -> None:
             Column("oldest waits", right=True),
             Column("paused"),
             Column("limits"),
+            Column("workers", right=True),
         ),
         (
             (
@@ -189,11 +197,14 @@ def stats(database_url: DatabaseUrl = None, json: Json = False) -> None:
                 duration(one["oldest_waiting"]),
                 one["paused"] and "paused",
                 _limits(one),
+                one["workers"] or "none",
             )
             for one in found
         ),
         none="there are no messages, and no queue is paused or limited",
     )
+    if hints := _what_to_do(found):
+        print_lines("", *hints)
 
 
 @app.command(epilog="Example:  mainstay messages workers")
@@ -322,6 +333,45 @@ def _limits(one: dict[str, Any]) -> str:
     if one["rate"] is not None:
         told.append(f"{one['rate']:g}/s" + (f", bursts of {one['burst']}" if one["burst"] > 1 else ""))
     return ", ".join(told)
+
+
+def _what_to_do(found: list[dict[str, Any]]) -> list[str]:
+    """What keeps messages from being done, and the command that comes next."""
+
+    def of(queues: list[str]) -> str:
+        return ", ".join(queues[:5]) + (f" and {len(queues) - 5} more" if len(queues) > 5 else "")
+
+    def having(*states: str) -> list[str]:
+        return [one["queue"] for one in found if any(one["states"].get(state) for state in states)]
+
+    paused = [one["queue"] for one in found if one["paused"]]
+    served = {one["queue"] for one in found if one["workers"]}
+    idle = [queue for queue in having("waiting", "running") if queue not in served]
+    dead = having("dead")
+    return [
+        *([f"no worker serves {of(idle)}: mainstay worker MODULE:APP"] if idle else []),
+        *([f"paused: mainstay messages resume {paused[0]}"] if paused else []),
+        *([f"dead in {of(dead)}: mainstay messages list --state dead --queue {dead[0]}"] if dead else []),
+    ]
+
+
+def _next(found: dict[str, Any], queue: dict[str, Any] | None) -> str:
+    """What people can do with a message in its state."""
+    id = found["id"]
+    if found["kind"].startswith("saga/") and not found["ended_at"]:
+        return f"it is the step of a saga: mainstay sagas show {found['payload']['saga']}"
+    match found["state"]:
+        case "dead" | "cancelled" | "expired":
+            return f"to start it over: mainstay messages redrive {id}"
+        case "scheduled":
+            return f"to have it tried now: mainstay messages retry {id}"
+        case "waiting" if queue and queue["paused"]:
+            return f"its queue is paused: mainstay messages resume {found['queue']}"
+        case "waiting" | "blocked" if queue and not queue["workers"]:
+            return f"no worker serves {found['queue']}: mainstay worker MODULE:APP"
+        case "running":
+            return f"to have it stopped: mainstay messages cancel {id}"
+    return ""
 
 
 def _liveliness(one: dict[str, Any]) -> str:

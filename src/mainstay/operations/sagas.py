@@ -123,6 +123,8 @@ def list_sagas(
     )
     if len(found) == most:
         print_lines("", f"the page before: --before {found[-1]['id']}")
+    if at := [one["id"] for one in found if one["stuck"]]:
+        print_lines("", f"what to do about one that is stuck: sagas show {at[0]}")
 
 
 @app.command(epilog="Example:  mainstay sagas show 42")
@@ -187,6 +189,8 @@ def show(
         none="it has no steps",
     )
     print_errors(found["errors"], now)
+    if found["stuck"]:
+        print_lines("", "to get it going again:", *(f"  mainstay sagas {each}" for each in _ways_on(found)))
 
 
 @app.command(epilog="Example:  mainstay sagas retry 42")
@@ -274,6 +278,22 @@ def _each(
         complain(reason)
     if reasons:
         raise typer.Exit(2)
+
+
+def _ways_on(found: dict[str, Any]) -> list[str]:
+    """The commands that move a saga that is stuck, and what each means in its state."""
+    id, step, why = found["id"], found["step"], "--because REASON"
+    if found["state"] == "waiting":
+        return [f"cancel {id} {why}  it gives up waiting for its lock"]
+    back = found["state"] == "compensating"
+    ways = [
+        (f"retry {id}", f"what failed is mended: {'undo ' if back else 'try '}{step} now"),
+        (f"skip {id} {why}", f"{step} was {'undone' if back else 'done'} by hand, or need not be"),
+    ]
+    if found["state"] == "running":
+        ways.append((f"compensate {id} {why}", f"undo it all; {step} has not happened: look first"))
+    width = max(len(command) for command, _ in ways)
+    return [f"{command.ljust(width)}  {meaning}" for command, meaning in ways]
 
 
 def _answer(one: dict[str, Any], done: str) -> str:

@@ -57,6 +57,8 @@ def list_schedules(database_url: DatabaseUrl = None, json: Json = False) -> None
         ),
         none="there are no schedules; a worker makes its schedules known as it starts",
     )
+    if any(one.state == "undeclared" for one in found):
+        print_lines("", "undeclared: no live worker has it, so nothing fires it")
 
 
 @app.command(epilog="Example:  mainstay schedules pause shop.reports.nightly")

@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from mainstay.operations.ending import AFTER_GRACE, AT_ONCE, NOW, STOP, heeded
 from mainstay.operations.health import served
+from mainstay.operations.logs import set_up_logging
 from mainstay.operations.settings import Settings
-from mainstay.operations.worker_process import AFTER_GRACE, AT_ONCE, NOW, STOP, set_up_logging
 
 log = logging.getLogger("mainstay.supervisor")
 
@@ -80,7 +81,7 @@ class Supervisor:
             0 if every process has ended by itself; 1 if one had to be killed; 2 if the first could not start.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in heeded():
             loop.add_signal_handler(number, self.stop)
         async with served(self._settings.health, self._report):
             # One by itself first: what is wrong with the app or the database is wrong for all, and said once.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from mainstay.operations import db, messages, sagas, schedules, subscriptions, worker
+from mainstay.operations import db, messages, sagas, schedules, subscriptions
 
 app = typer.Typer()
-app.add_typer(worker.app)
 for group in (db, messages, schedules, sagas, subscriptions):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])

@@ -1,8 +1,8 @@
 """One process that works: import the app, run its worker, end as it is asked to.
 
-It is told to end by SIGTERM or SIGINT, by the supervisor that started it, or by that supervisor's death. The first
-word lets it finish what is at work within the grace, or hand it back; the second hands back at once. It keeps that
-promise even where a handler holds up the event loop: an alarm ends the process when the time is over.
+It is told to end by SIGTERM, SIGINT or SIGHUP, by the supervisor that started it, or by that supervisor's death. The
+first word lets it finish what is at work within the grace, or hand it back; the second hands back at once. It keeps
+that promise even where a handler holds up the event loop: an alarm ends the process when the time is over.
 """
 
 from __future__ import annotations
@@ -10,15 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from types import FrameType
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -26,7 +22,9 @@ from sqlalchemy.exc import DBAPIError
 from mainstay.errors import MainstayError, complain
 from mainstay.nearest import nearest
 from mainstay.operations.database import explained, reach
+from mainstay.operations.ending import NOW, Ending
 from mainstay.operations.health import served
+from mainstay.operations.logs import set_up_logging
 from mainstay.operations.settings import Settings
 from mainstay.operations.target import load, resolve
 from mainstay.patterns.errors import PatternError
@@ -38,80 +36,6 @@ log = logging.getLogger("mainstay.worker")
 
 BEAT = 1.0
 """Seconds between two reports to the supervisor."""
-AFTER_GRACE = 25.0
-"""Seconds after the grace for handing back and closing; then the process is cut off."""
-AT_ONCE = 5.0
-"""The same after the second word."""
-STOP, NOW = b"s", b"n"
-"""What a supervisor says."""
-
-
-class Ending:
-    """How this process comes to its end."""
-
-    def __init__(self, grace: float) -> None:
-        self._grace = grace
-        self._asked = False
-        self._signals = 0
-        self._hurried = False
-        self._stop: Callable[[], object] | None = None
-        self.listen()
-
-    def listen(self) -> None:
-        """Take the signals; again after the app was imported, which may have taken them for itself."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
-        signal.signal(signal.SIGALRM, self._cut_off)
-
-    def attach(self, worker: Worker) -> None:
-        """From now on there is a worker to be stopped."""
-        self.listen()
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            with suppress(RuntimeError):  # the loop has ended, and so has the worker
-                loop.call_soon_threadsafe(worker.stop)
-
-        self._stop = stop
-        if self._asked:
-            stop()
-
-    def ask(self) -> None:
-        """Finish within the grace. Without effect if it was asked before."""
-        if self._asked:
-            return
-        self._asked = True
-        # setitimer, because a thread cannot be started in a signal handler, nor trusted while the loop is held up
-        signal.setitimer(signal.ITIMER_REAL, self._grace + AFTER_GRACE)
-        if self._stop is not None:
-            self._stop()
-
-    def hurry(self) -> None:
-        """Hand everything back at once."""
-        self.ask()
-        if self._hurried:
-            return
-        self._hurried = True
-        signal.setitimer(signal.ITIMER_REAL, AT_ONCE)
-        if self._stop is not None:
-            self._stop()
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if self._stop is None:
-            os._exit(0)  # nothing was leased yet
-        # Whoever signals all processes at once also has the supervisor say it, perhaps before the signal comes.
-        self._signals += 1
-        if self._signals > 1:
-            self.hurry()
-        else:
-            self.ask()
-
-    def _cut_off(self, number: int, frame: FrameType | None) -> None:
-        complain(
-            "a handler did not end in time, so its process is cut off; what it still had leased is due again when "
-            "the lease has run out."
-        )
-        os._exit(1)
 
 
 class Supervised(threading.Thread):
@@ -162,21 +86,6 @@ def work(settings: Settings, line: socket.socket | None = None) -> int:
     set_up_logging(settings.log_level)
     asyncio.run(_work(settings, found, ending, supervised))
     return 0
-
-
-def set_up_logging(level: str) -> None:
-    """Plain lines on stderr, unless the app has set up logging itself."""
-    root = logging.getLogger()
-    if root.handlers:
-        return
-    formatter = logging.Formatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    root.addHandler(handler)
-    root.setLevel(level.upper())
 
 
 async def _work(settings: Settings, found: Any, ending: Ending, supervised: Supervised | None) -> None:

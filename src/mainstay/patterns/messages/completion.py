@@ -11,6 +11,8 @@ import logging
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mainstay.patterns.messages.driver import Link, is_lost
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mainstay.messages")
 SQL = load(__package__)
 
+OURS = str(Path(__file__).parents[1])
+"""Where the frames are that no user looks for."""
 LONGEST_ERROR = 4000
 """Characters kept of an error's message and of its traceback: the end, which names the place."""
 AT_ONCE = 1000
@@ -45,8 +49,17 @@ def failure(message: Message, error: BaseException | str, worker: str) -> str:
         except Exception:
             text = "(its message cannot be shown)"
         entry["error"] = f"{type(error).__name__}: {text}"[-LONGEST_ERROR:]
-        entry["traceback"] = "".join(traceback.format_exception(error))[-LONGEST_ERROR:]
+        told = traceback.format_exception(type(error), error, _from_the_handler(error))
+        entry["traceback"] = "".join(told)[-LONGEST_ERROR:]
     return as_storable_json(entry)
+
+
+def _from_the_handler(error: BaseException) -> TracebackType | None:
+    """The traceback from the first frame that is not of this library: whoever reads it looks for their own code."""
+    steps = error.__traceback__
+    while steps is not None and steps.tb_frame.f_code.co_filename.startswith(OURS):
+        steps = steps.tb_next
+    return steps or error.__traceback__
 
 
 def as_json(result: Any, what: str = "the result") -> str:

@@ -129,7 +129,11 @@ class Control:
         await self._fetch("set_limits", queue=queue, concurrency=concurrency, rate=rate, burst=burst)
 
     async def stats(self) -> list[dict[str, Any]]:
-        """Each queue that has messages or limits: counts by state, seconds that the oldest due one waits, limits."""
+        """Each queue that has messages or limits: counts by state, seconds that the oldest due one waits, limits.
+
+        ``workers`` counts those that are alive and serve it.
+        """
+        alive = [one["queues"] for one in await self.workers() if one["alive_for"] > 0]
         return [
             {
                 "queue": queue,
@@ -139,6 +143,7 @@ class Control:
                 "concurrency": concurrency,
                 "rate": rate,
                 "burst": burst,
+                "workers": sum(queue in queues for queues in alive),
             }
             for queue, states, oldest, paused, concurrency, rate, burst in await self._fetch("stats")
         ]

@@ -51,6 +51,9 @@ class GiveUp(PatternError):
 class TryAgain(PatternError):
     """Raise this in a handler to be called again after `after` seconds. It counts as an attempt."""
 
+    instead: BaseException | None = None
+    """What the history of the message tells of, where this here only says when there will be another attempt."""
+
     def __init__(self, reason: str, *, after: float) -> None:
         super().__init__(reason)
         self.after = _seconds(after)

@@ -631,6 +631,8 @@ class Worker:
                 delay = None
             case TryAgain() if delay is not None:
                 delay = max(0.0, error.after)
+        if isinstance(error, TryAgain) and error.instead is not None:
+            error = error.instead
         self.completion.fail(message, failure(message, error, self.name), delay)
         log.warning(
             "%r failed (%s); %s",

@@ -138,7 +138,9 @@ class Runner:
             return
         if isinstance(failure, NotNow):
             raise NotNow(str(failure), after=after, whole_queue=failure.whole_queue) from failure
-        raise StepFailed(_told(failure), after=after) from failure
+        again = StepFailed(_told(failure), after=after)
+        again.instead = failure
+        raise again from failure
 
     # ------------------------------------------------------------------------------------- both kinds of steps
 
