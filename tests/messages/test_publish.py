@@ -202,12 +202,20 @@ async def test_a_payload_that_is_no_json_fails_the_transaction(db: Database, mes
 
 
 async def test_many_are_one_statement(db: Database, messages: Messages, sql: Any) -> None:
-    """A thousand messages are one INSERT, and their ids are in order."""
+    """A thousand messages are one INSERT, and their ids are in order; of one kind and queue, or of several."""
     async with db.transaction() as tx:
         await tx.execute(text("SELECT 1"))
-        ids = await tx.publish(*[ONE.but(payload=str(n)) for n in range(1000)])
+        ids = await tx.publish(*[ONE.but(payload=str(n)) for n in range(500)])
+        ids += await tx.publish(*[ONE.but(payload=str(n), queue=f"q{n % 3}") for n in range(500, 1000)])
     assert [row[0] for row in sql("SELECT payload FROM mainstay.message ORDER BY id")] == list(range(1000))
     assert ids == [row[0] for row in sql("SELECT id FROM mainstay.message ORDER BY id")]
+    assert sql(
+        "SELECT queue, count(*) FROM mainstay.message WHERE id >= %s GROUP BY 1 ORDER BY 1", ids[500]
+    ) == [
+        ("q0", 167),
+        ("q1", 166),
+        ("q2", 167),
+    ]
 
 
 async def test_a_window_that_has_passed_is_no_bar_to_those_without(

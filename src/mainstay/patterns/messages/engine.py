@@ -99,7 +99,7 @@ class Engine:
 
     def _messages(self, items: Sequence[NewMessage | Publishable]) -> Sequence[NewMessage]:
         cause = caused()
-        if not cause and all(type(item) is NewMessage for item in items):
+        if not cause and set(map(type, items)) <= {NewMessage}:
             return items  # type: ignore[return-value]
         found: list[NewMessage] = []
         for item in items:
@@ -129,11 +129,11 @@ def _insert(new: Sequence[NewMessage]) -> tuple[Statement, dict[str, Any]]:
         }
     if len(new) == 1:
         return SQL["publish_one"], {"kind": new[0].kind, "queue": new[0].queue, "payload": new[0].payload}
-    return SQL["publish_many"], {
-        "kinds": [one.kind for one in new],
-        "queues": [one.queue for one in new],
-        "payloads": [one.payload for one in new],
-    }
+    kinds, queues = [one.kind for one in new], [one.queue for one in new]
+    payloads = [one.payload for one in new]
+    if len(set(kinds)) == len(set(queues)) == 1:
+        return SQL["publish_alike"], {"kind": kinds[0], "queue": queues[0], "payloads": payloads}
+    return SQL["publish_many"], {"kinds": kinds, "queues": queues, "payloads": payloads}
 
 
 def _ids(new: Sequence[NewMessage], rows: Sequence[Sequence[Any]]) -> list[int | None]:

@@ -65,7 +65,7 @@ class Messages(Engine):
             Unserializable: a payload cannot be written as JSON.
             PayloadTooLarge: a payload is longer than 1 MiB.
         """
-        if not any(map(_is_event, items)):
+        if not any(map(_are_events, set(map(type, items)))):
             return await super().publish(connection, *items)  # type: ignore[arg-type]
         from mainstay.patterns.events.publishing import publish
 
@@ -79,7 +79,7 @@ class Messages(Engine):
 
     def publish_sync(self, connection: Any, *items: NewMessage | Publishable | Event) -> list[int | None]:
         """As `publish`, for a `Session`, `Connection`, `psycopg.Connection`, psycopg2 or Django connection."""
-        if not any(map(_is_event, items)):
+        if not any(map(_are_events, set(map(type, items)))):
             return super().publish_sync(connection, *items)  # type: ignore[arg-type]
         from mainstay.patterns.events.publishing import publish_sync
 
@@ -429,5 +429,9 @@ class Messages(Engine):
 
 
 def _is_event(item: object) -> bool:
+    return _are_events(type(item))
+
+
+def _are_events(kind: type) -> bool:
     """Told without importing what only events need."""
-    return hasattr(type(item), "event_upcasters")
+    return hasattr(kind, "event_upcasters")

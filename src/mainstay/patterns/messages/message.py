@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from mainstay.patterns.errors import Misuse, PatternError
@@ -71,6 +72,12 @@ def short_enough(text: str | None, what: str) -> None:
         raise ValueError(f"{what} has {size} bytes and may have {LONGEST_NAME}; take a digest of it")
 
 
+@lru_cache(4096)
+def _good_name(text: str) -> bool:
+    """Whether it can name a kind or queue."""
+    return text != "" and storable(text) and len(text) * 4 <= LONGEST_NAME
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
     """What is published: a kind, a payload, and how it is to be delivered. Change copies with `but`.
@@ -110,9 +117,9 @@ class NewMessage:
         return replace(self, **changes)
 
     def __post_init__(self) -> None:
-        for name in ("kind", "queue"):
-            if not getattr(self, name):
-                raise ValueError(f"the {name} of a message cannot be empty")
+        # Some thousand a second are made of these: what is at its default, or was found good before, is passed over.
+        if not (_good_name(self.kind) and _good_name(self.queue)):
+            self._check_names()
         if (
             len(self.payload) > LARGEST_PAYLOAD // 4
             and (size := len(self.payload.encode())) > LARGEST_PAYLOAD
@@ -121,6 +128,25 @@ class NewMessage:
                 f"the payload of a {self.kind} has {size} bytes and may have {LARGEST_PAYLOAD}; store it elsewhere and"
                 " publish where"
             )
+        if "\\u" in self.payload and not storable_json(self.payload):
+            raise Unserializable(
+                f"the payload of a {self.kind} holds the character NUL or half a surrogate pair, which PostgreSQL"
+                " cannot store"
+            )
+        if (
+            self.delay
+            or self.headers
+            or self.priority
+            or self.key_limit != 1
+            or self.key is not None
+            or self.unique is not None
+            or self.unique_for is not None
+            or self.expires is not None
+            or self.at is not None
+        ):
+            self._check_options()
+
+    def _check_options(self) -> None:
         if not 0 <= self.priority <= 9:
             raise ValueError(f"priority is 0 to 9, not {self.priority}")
         if not 1 <= self.key_limit <= 32767:
@@ -131,11 +157,12 @@ class NewMessage:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 100 * 366 * 86400:
                 raise ValueError(f"{name} is a number of seconds from 0 to a hundred years, not {value}")
-        if "\\u" in self.payload and not storable_json(self.payload):
-            raise Unserializable(
-                f"the payload of a {self.kind} holds the character NUL or half a surrogate pair, which PostgreSQL"
-                " cannot store"
-            )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        for name in ("kind", "queue"):
+            if not getattr(self, name):
+                raise ValueError(f"the {name} of a message cannot be empty")
         for text in (self.kind, self.queue, self.key, self.unique, *self.headers, *self.headers.values()):
             if text is not None and not storable(text):
                 raise Unserializable(f"{text!r} holds a character that PostgreSQL cannot store")
