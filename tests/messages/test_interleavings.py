@@ -47,11 +47,11 @@ class Scene:
 
     # ------------------------------------------------------------------ what actors do, statement by statement
 
-    def leasing(self, worker: int, *, most: int = 10) -> list[Step]:
+    def leasing(self, worker: int, *, most: int = 10, plain: bool = False) -> list[Step]:
         """Lease, in a transaction that stays open for a while as it waits for its commit."""
         return [
             ("begin", _do("BEGIN")),
-            ("lease", self._lease(worker, most, False)),
+            ("lease", self._lease(worker, most, False, plain)),
             ("commit", _do("COMMIT")),
         ]
 
@@ -77,10 +77,10 @@ class Scene:
 
         return [("lock", lock), ("room", count), ("lease", lease), ("commit", _do("COMMIT"))]
 
-    def _lease(self, worker: int, most: int, locked: bool) -> Callable[[Any], Any]:
+    def _lease(self, worker: int, most: int, locked: bool, plain: bool = False) -> Callable[[Any], Any]:
         async def lease(connection: Any) -> None:
             cursor = await connection.execute(
-                SQL["lease"].named,
+                SQL["lease_plain" if plain else "lease"].named,
                 {
                     "worker": self.workers[worker],
                     "queues": ["q"],
@@ -214,6 +214,36 @@ def lease_lease(scene: Scene) -> Cast:
     """Two workers, plain and keyed messages, batches that overlap."""
     scene.publish(ONE, KEYED, KEYED, ONE, KEYED.but(key="y", key_limit=2), KEYED.but(key="y", key_limit=2))
     return {"a": scene.leasing(0, most=4), "b": scene.leasing(1)}
+
+
+def plain_lease_beside_the_other(scene: Scene) -> Cast:
+    """Who has not met a key yet takes what has none, and leaves the rest as it is."""
+    scene.publish(ONE, KEYED, KEYED, ONE, KEYED.but(key="y", key_limit=2))
+    return {"a": scene.leasing(0, most=4, plain=True), "b": scene.leasing(1)}
+
+
+def plain_lease_twice(scene: Scene) -> Cast:
+    """Two workers that have not met a key yet."""
+    scene.publish(ONE, KEYED, ONE, ONE)
+    return {"a": scene.leasing(0, most=2, plain=True), "b": scene.leasing(1, plain=True)}
+
+
+def rescue_plain_lease(scene: Scene) -> Cast:
+    """Declared gone as it leases."""
+    scene.publish(ONE)
+    scene.lease(0)
+    scene.publish(ONE)
+    scene.people.move_time(5000)
+    return {"a": scene.doing("rescue", {"worker": None}), "b": scene.leasing(0, plain=True)}
+
+
+def leave_plain_lease(scene: Scene) -> Cast:
+    """Removed as a lease of it is under way."""
+    scene.publish(ONE)
+    return {
+        "a": scene.doing("remove_worker", {"worker": scene.workers[0]}),
+        "b": scene.leasing(0, plain=True),
+    }
 
 
 def lease_completion_of_the_blocker(scene: Scene) -> Cast:

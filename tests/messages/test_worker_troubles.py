@@ -57,7 +57,7 @@ async def test_a_queue_that_gives_nothing_is_not_asked_again_and_again(
 
     async def counted(link: Link, statement: Any, /, **values: Any) -> Any:
         nonlocal asked
-        asked += statement.name in ("lease", "queues_with_work", "lock_limited_queue")
+        asked += statement.name in ("lease", "lease_plain", "queues_with_work", "lock_limited_queue")
         return await fetch(link, statement, **values)
 
     async def work(message: Message) -> None:

@@ -149,6 +149,8 @@ class Worker:
         self._ready: deque[Running] = deque()
         self._hungry: set[str] = set()
         self._left_alone: set[str] = set()
+        self._keyed: set[str] = set()
+        """Queues in which messages with keys have been met."""
         self._order: deque[str] = deque(self.queues)
         self._served = frozenset(self.queues)
         self._wake = asyncio.Event()
@@ -396,8 +398,13 @@ class Worker:
         if self._idle and time.monotonic() - self._last_rest > 1.0:
             self._idle = False
             await self._leasing.fetch(SQL["set_idle"], worker=self.id, idle=False)
-        limited = asked[0] in self.upkeep.limited
-        asked = asked[:1] if limited else [name for name in asked if name not in self.upkeep.limited]
+        limited, keyed = asked[0] in self.upkeep.limited, asked[0] in self._keyed
+        if limited:
+            asked = asked[:1]
+        else:
+            asked = [
+                name for name in asked if name not in self.upkeep.limited and (name in self._keyed) == keyed
+            ]
         self._hungry.difference_update(asked)
         begun = time.monotonic()
         try:
@@ -419,14 +426,17 @@ class Worker:
                 self._hungry.update(asked[asked.index(last) :])
             self._order.remove(last)
             self._order.append(last)
-        self._hungry.update(row[3] for row in rows if not row[1])
         for row in rows:
             if row[1]:
                 self._take(row)
+            else:
+                self._hungry.add(row[3])
+                self._keyed.add(row[3])
 
     async def _leased(self, queues: Sequence[str], most: int, locked: bool) -> Sequence[Sequence[Any]]:
+        statement = SQL["lease" if queues[0] in self._keyed else "lease_plain"]
         return await self._leasing.fetch(
-            SQL["lease"], worker=self.id, queues=queues, kinds=self._kinds, most=most, locked=locked
+            statement, worker=self.id, queues=queues, kinds=self._kinds, most=most, locked=locked
         )
 
     async def _lease_limited(self, queue: str, most: int) -> Sequence[Sequence[Any]]:
