@@ -7,6 +7,7 @@ that it was assumed. Reports show both; the sensitivity table turns each of them
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mainstay.architect.design.units import Fraction, Rate
@@ -42,6 +43,23 @@ def show(value: float, unit: str, digits: int = 4) -> str:
         case "/s":
             return str(Rate(float(f"{value:.{digits}g}"))) if value > 0 else "0/s"
     return f"{value:.{digits}g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
+def at_least(value: float, unit: str, digits: int = 4) -> str:
+    """As `show` prints it, but never less than the value: for a number that is to be reached.
+
+    Args:
+        value: in base units.
+        unit: `PER_SECOND` or `SHARE`.
+        digits: significant ones; of a share, as many as `share` takes, and more where that would be 100 %.
+    """
+    if unit == SHARE:
+        places = len(share(value)[:-1].partition(".")[2])
+        while (rounded := math.ceil(value * 100 * 10**places - 1e-6) / 10**places) >= 100 > value * 100:
+            places += 1
+        return f"{rounded:.{places}f}".rstrip("0").rstrip(".") + "%" if places else f"{rounded:.0f}%"
+    step = 10.0 ** (math.floor(math.log10(value)) + 1 - digits) if value > 0 else 1.0
+    return show(math.ceil(value / step - 1e-6) * step, unit, digits)
 
 
 def span(seconds: float, digits: int = 4) -> str:

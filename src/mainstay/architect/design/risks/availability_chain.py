@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mainstay.architect.design.chances import Block, Chance, Chances, Factor
-from mainstay.architect.design.figures import SHARE, Figure, show
+from mainstay.architect.design.figures import SHARE, Figure, at_least, show
 from mainstay.architect.design.questions import listed, waited
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Edge, Op
@@ -181,7 +181,7 @@ def _remedy(
         verb = "is" if len(blamed) == 1 else "are"
         ways.append(f"no number of ours can reach it while {blame} {verb} waited for")
     elif own:
-        each = show(_solve(block, values, own, need), SHARE)
+        each = at_least(_solve(block, values, own, need), SHARE)
         ways.append(
             f"{own[0]} would need {each}"
             if len(own) == 1

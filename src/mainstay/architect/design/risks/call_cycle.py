@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from mainstay.architect.design.questions import listed
 from mainstay.architect.design.risks import Kind, Risk, Study
-from mainstay.architect.design.system import Op
+from mainstay.architect.design.system import Edge, Op
 from mainstay.architect.findings import Severity, Step
 
 Node = TypeVar("Node", bound=Hashable)
@@ -46,7 +48,10 @@ def assess(study: Study) -> Iterator[Risk]:
             f"{' -> '.join([*ring, ring[0]])}: each waits for the next, and nothing says where it ends",
             f"{len(ring)} operations in one ring of waiting calls",
             (),
-            f"let {edges[-1].caller.id} hand over to {edges[-1].target.id} by an event, or later",
+            " and ".join(
+                f"let {edge.caller.id} hand over to {edge.target.id} by an event, or later"
+                for edge in _enough(edges)
+            ),
             system.at(*edges[0].where),
             tuple(
                 Step(system.at(*edge.where), f"{edge.caller.id} calls {edge.target.id}", edge.id)
@@ -70,19 +75,49 @@ def assess(study: Study) -> Iterator[Risk]:
             if edge.waits and isinstance(edge.target, Op) and edge.target.service in ring
             if edge.target.service != op.service
         ]
+        cut = _enough(edges, by_service=True)
         yield Risk(
             KIND,
             ring[0],
             f"{' and '.join(ring)} call each other and wait: {', '.join(edge.id for edge in edges)}",
             f"{len(ring)} services in one ring of waiting calls",
             (),
-            f"let {edges[-1].caller.service} keep a copy made from events, in place of {edges[-1].id}",
+            " and ".join(
+                f"let {service} keep a copy made from events, in place of "
+                f"{listed([edge.id for edge in cut if edge.caller.service == service])}"
+                for service in dict.fromkeys(edge.caller.service for edge in cut)
+            ),
             system.at(*edges[0].where),
             tuple(
                 Step(system.at(*edge.where), f"{edge.caller.id} calls {edge.target.id}", edge.id)
                 for edge in edges
             ),
         )
+
+
+def _enough(edges: Sequence[Edge], by_service: bool = False) -> list[Edge]:
+    """Calls without which no ring is left: of each ring all those of the one that makes the fewest."""
+
+    def name(node: object) -> str:
+        assert isinstance(node, Op)
+        return node.service if by_service else node.id
+
+    left, cut = list(edges), list[Edge]()
+    while True:
+        graph: dict[str, list[str]] = {name(edge.caller): [] for edge in left}
+        for edge in left:
+            graph[name(edge.caller)].append(name(edge.target))
+            graph.setdefault(name(edge.target), [])
+        found = rings(graph)
+        if not found:
+            return cut
+        ring = set(found[0])
+        inside = [edge for edge in left if name(edge.caller) in ring and name(edge.target) in ring]
+        counts = Counter(name(edge.caller) for edge in inside)
+        fewest = min(counts.values())
+        chosen = [each for each in counts if counts[each] == fewest][-1]
+        cut += [edge for edge in inside if name(edge.caller) == chosen]
+        left = [edge for edge in left if edge not in cut]
 
 
 def rings(graph: Mapping[Node, Sequence[Node]]) -> list[list[Node]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mainstay.architect.design.figures import PER_SECOND, SHARE, Figure, show
+from mainstay.architect.design.figures import PER_SECOND, SHARE, Figure, at_least, show
 from mainstay.architect.design.questions import changes_there
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.risks.retry_amplification import amplification
@@ -64,7 +64,8 @@ def assess(study: Study) -> Iterator[Risk]:
 
 
 def _remedy(dep: Dep, peak: float, limit: Figure) -> str:
-    more = f"a limit of {show(peak, PER_SECOND)} or more"
+    more = f"a limit of {at_least(peak, PER_SECOND)} or more"
     if changes_there(dep):
         return f"{more}; or call it later, by a job limited to {limit}"
-    return f"{more}; or a cache that answers {show(1 - limit.value / peak, SHARE)} of the calls; or one call for many"
+    hit = at_least(1 - limit.value / peak, SHARE)
+    return f"{more}; or a cache that answers {hit} of the calls; or one call for many"

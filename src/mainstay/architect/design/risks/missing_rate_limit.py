@@ -111,6 +111,7 @@ def _used_up(study: Study) -> Iterator[Risk]:
                 if actor is not None and not trusted and actor.spec.limit is None:
                     ways.setdefault(grant.actor, []).append(op.id)
         if ways:
+            shares = listed([f"{name}.limit: 1/s" for name in sorted(ways)])
             actors, ops = (
                 listed(sorted(ways), "or"),
                 listed(sorted({op for each in ways.values() for op in each})),
@@ -121,7 +122,7 @@ def _used_up(study: Study) -> Iterator[Risk]:
                 f"one {actors} can use up the {limit} of {dep.name} alone, by {ops}",
                 f"no limit for one caller, {limit} for all",
                 (limit,),
-                f"limit one caller to a small share of it, such as {sorted(ways)[0]}.limit: 1/s",
+                f"limit one caller to a small share of it, such as {shares}",
                 system.at(*dep.where, "limit"),
             )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mainstay.architect.design.figures import PER_SECOND, SECONDS, SHARE, Figure, show
+from mainstay.architect.design.figures import PER_SECOND, SECONDS, SHARE, Figure, at_least, show
 from mainstay.architect.design.questions import listed, waited
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Act, Dep, Edge, Op
@@ -73,8 +73,8 @@ def assess(study: Study) -> Iterator[Risk]:
 def _remedy(attempts: Attempts, dep: Dep, plain: float, worst: float, limit: Figure) -> str:
     if plain >= limit.value:
         return (
-            f"even one attempt each is {show(plain, PER_SECOND)}: ask for a limit above that, or call it later, "
-            f"by a job limited to {limit}"
+            f"even one attempt each is {show(plain, PER_SECOND)}: ask for a limit of {at_least(worst, PER_SECOND)} "
+            f"or more, or call it later, by a job limited to {limit}"
         )
     if attempts.emptied:
         names = listed([op.id for op in dict.fromkeys(attempts.emptied)])

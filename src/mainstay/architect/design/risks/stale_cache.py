@@ -37,6 +37,7 @@ def assess(study: Study) -> Iterator[Risk]:
         entity = system.entity(given.entity, op.service, op.where)
         missed: list[str] = []
         adding: list[str] = []
+        silent: list[str] = []
         for other in system.ops.values():
             writes = [write for write in other.writes if write.entity is entity and write.how != "creates"]
             if given.many and any(write.entity is entity for write in other.writes):
@@ -44,17 +45,20 @@ def assess(study: Study) -> Iterator[Risk]:
             if writes and not set(other.spec.emits) & set(cache.until):
                 missed.append(other.id)
                 adding += other.spec.emits[:1]
+                silent += [] if other.spec.emits else [other.id]
         if not missed:
             continue
         fresh = Figure(f"{op.id}.cache", cache.fresh.seconds, SECONDS, system.at(*op.where, "cache"))
-        events = listed(list(dict.fromkeys(adding))) if adding else ""
+        ways = [f"drop it by {listed(list(dict.fromkeys(adding)))} too"] if adding else []
+        if silent:
+            ways.append(f"let {listed(silent)} emit an event, and drop it by that")
         yield Risk(
             KIND,
             op.id,
             f"{op.id} goes on giving {entity.name} as it was for up to {fresh} after {listed(missed)}",
             f"{len(missed)} writers that do not drop it × {fresh}",
             (fresh,),
-            f"drop it by {events} too" if events else f"let {missed[0]} emit an event, and drop it by that",
+            "; and ".join(ways),
             system.at(*op.where, "cache"),
             severity=Severity.MEDIUM if strict else None,
             value=cache.fresh.seconds,

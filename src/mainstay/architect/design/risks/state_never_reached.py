@@ -44,7 +44,12 @@ def assess(study: Study) -> Iterator[Risk]:
                 + (f": it stays {listed(list(dict.fromkeys(stuck)), 'or')}" if stuck else ""),
                 f"{len(states.names)} states, {len(never)} never reached",
                 (),
-                f"write the operation that does: moves: {entity.name} {never[0]}",
+                "write the operation that does: moves: "
+                + (
+                    f"{entity.name} {never[0]}"
+                    if len(never) == 1
+                    else f"[{', '.join(f'{entity.name} {name}' for name in never)}], one operation for each"
+                ),
                 system.at(*entity.where, entity.state),
                 value=float(len(never)),
                 need=0.0,

@@ -130,11 +130,17 @@ def _remedy(study: Study, op: Op, given: float, total: float, work: float, steps
     ways: list[str] = []
     fits = (given - rest - other - sum(pauses(slow)) * slow.call.times) / (attempts * slow.call.times)
     usual = Times(study).attempt(slow).p99
-    if fits >= usual:
+    left = given - rest
+    also = [
+        edge
+        for edge in op.edges  # at the same time as the slowest, and too slow themselves
+        if edge.group == slow.group and edge is not slow and edge.waits and longest(system, edge)[0] > left
+    ]
+    if fits >= usual and not also:
         each = " an attempt" if attempts > 1 else ""
         ways.append(f"{slow.target.id} within {show(_down(fits), SECONDS)}{each}")
     single = (given - rest - other) / slow.call.times
-    if attempts > 1 and fits < timeout and single >= usual:
+    if attempts > 1 and fits < timeout and single >= usual and not also:
         kept = min(timeout, single)
         ways.append(f"{slow.target.id} tried once, within {show(_down(kept), SECONDS)}, the rest by a job")
     ways.append(f"a timeout of {show(_up(total), SECONDS)} for {op.id}")
