@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from events_lab import DRIVERS, Lab, copy, template
 
+from mainstay.patterns.brokers import broker
 from mainstay.patterns.events import Event, MissingUpcaster
 from mainstay.patterns.events import subscriptions as subscriptions_module
 from mainstay.patterns.events.control import list_subscriptions
@@ -99,6 +100,52 @@ async def test_a_publisher_that_takes_long_leaves_it_to_the_first_worker(
         await lab.until(lambda: lab.left() == 0)
     await other.database.close()
     assert sorted(seen) == ["a 1", "a 2", "b 1", "b 2"]
+
+
+async def test_what_is_opening_beside_a_relay_gets_all_that_is_published(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay takes each event, so that none waits unclaimed for the first subscriber: it gets a copy from now on."""
+    monkeypatch.setattr(subscriptions_module, "TRIES", 2)
+    seen: list[str] = []
+    relaying, other = lab.another(), lab.another()
+    relaying.relay(to=broker("redis://127.0.0.1", "nowhere"))
+    assert [one["state"] for one in await relaying.declare()] == ["open"]
+    subscriber(lab.messages, "a", seen)
+    async with other.database.transaction() as tx:
+        await tx.publish(Placed(order_id=1))
+        assert [one["state"] for one in await lab.messages.declare()] == ["opening"]
+        await lab.publish(Placed(order_id=2))
+    async with lab.messages.worker(queues=["a"]):
+        await lab.until(lambda: lab.look("SELECT state::text FROM mainstay.subscription") == ["open"] * 2)
+        await lab.publish(Placed(order_id=3))
+        await lab.until(lambda: lab.look("SELECT count(*) FROM mainstay.message WHERE queue = 'a'") == [0])
+    for one in (relaying, other):
+        await one.database.close()
+    assert seen == ["a 2", "a 3"]
+    assert lab.look("SELECT count(*) FROM mainstay.message WHERE queue = 'relay'") == [3]
+
+
+async def test_a_relay_that_is_opening_beside_a_subscriber_gets_all_that_is_published(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round: the subscriber takes its copy, and the relay its own."""
+    monkeypatch.setattr(subscriptions_module, "TRIES", 1)
+    seen: list[str] = []
+    subscriber(lab.messages, "a", seen)
+    assert [one["state"] for one in await lab.messages.declare()] == ["open"]
+    relaying = lab.another()
+    relaying.relay(to=broker("redis://127.0.0.1", "nowhere"))
+    async with lab.db.transaction() as tx:
+        await tx.publish(Placed(order_id=1))
+        assert [one["state"] for one in await relaying.declare()] == ["opening"]
+        async with relaying.database.transaction() as second:
+            await second.publish(Placed(order_id=2))
+    await relaying.database.close()
+    assert lab.look("SELECT queue, count(*) FROM mainstay.message GROUP BY 1 ORDER BY 1") == [
+        ("a", 2),
+        ("relay", 1),
+    ]
 
 
 async def test_nothing_to_declare_is_fine(lab: Lab) -> None:

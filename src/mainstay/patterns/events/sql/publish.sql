@@ -1,5 +1,6 @@
 -- Put events on the table: for each one message for each of its subscribers, in the order given; their ids. An event that
--- nobody subscribes to is kept in a queue of its own until someone does, or its time has passed.
+-- nobody subscribes to is kept in a queue of its own until someone does, or its time has passed. A subscriber that is opening
+-- gets what waits there; and as one that is open takes the event, so that it does not wait there, its copy at once.
 INSERT INTO mainstay.message (kind, queue, payload, headers, key, key_limit, state, ready_at, rank, expires_at)
 SELECT coalesce(subscriber, event),
        coalesce(queue, 'mainstay.unclaimed:' || event),
@@ -13,7 +14,10 @@ FROM unnest(:events::text[], :payloads::text[], :headers::text[], :keys::text[],
      WITH ORDINALITY AS given (event, payload, headers, key, keep, from_outside, place)
 LEFT JOIN LATERAL (
     SELECT DISTINCT subscriber, queue FROM mainstay.subscription
-    WHERE subscription.event IN (given.event, '*') AND state = 'open' AND NOT (relay AND from_outside)
+    WHERE subscription.event IN (given.event, '*') AND NOT (relay AND from_outside)
+      AND (state = 'open' OR state = 'opening' AND EXISTS (
+        SELECT FROM mainstay.subscription AS beside
+        WHERE beside.event IN (given.event, '*') AND beside.state = 'open' AND NOT (beside.relay AND from_outside)))
 ) AS known ON true
 ORDER BY place, subscriber
 RETURNING id
