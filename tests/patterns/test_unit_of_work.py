@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 from mainstay.patterns import (
     CommitUnknown,
     Database,
+    Misuse,
     NestedTransaction,
     Transaction,
     TransactionAborted,
@@ -321,6 +322,26 @@ LINGERING_COMMIT = [
     " EXECUTE FUNCTION pg_temp.slow()",
     "INSERT INTO slow VALUES (1)",
 ]
+
+
+async def test_a_second_event_loop(db: Database) -> None:
+    """psycopg's connections go with whoever uses them; of asyncpg's it is said, before anything trips over it."""
+
+    async def use() -> list[str]:
+        return await owners(db)
+
+    async with db.engine.connect() as connection:  # in this loop, past any transaction
+        await connection.execute(select(1))
+    assert await use() == []
+    if db.engine.driver == "asyncpg":
+        with pytest.raises(Misuse, match="connections of another event loop"):
+            await asyncio.to_thread(asyncio.run, use())
+        assert await use() == []
+    await db.close()
+    try:
+        assert await asyncio.to_thread(asyncio.run, use()) == []
+    finally:
+        await asyncio.to_thread(asyncio.run, db.close())
 
 
 async def raw(tx: Transaction) -> Any:

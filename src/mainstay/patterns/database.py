@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 from sqlalchemy import URL, Connection, ExceptionContext, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
+from mainstay.patterns.errors import Misuse
 from mainstay.patterns.guards import enter, leave, open_scope
 from mainstay.patterns.serialization_retry import run_again, sqlstate
 from mainstay.patterns.session import Limits
@@ -56,6 +58,8 @@ class Database:
 
     engine: AsyncEngine
     """SQLAlchemy's engine, for what needs no unit of work (`metadata.create_all`); it sets no time limits."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
         self,
@@ -122,6 +126,7 @@ class Database:
         Raises:
             NestedTransaction: a transaction of this database is open here already, and belongs to another
                 task, or has another isolation level than the one that is asked for.
+            Misuse: with asyncpg, the pool has connections of another event loop.
             TransactionAborted: at the end, a statement had failed and its error had been swallowed.
             ConcurrentUse: at the end, another task was in the middle of a statement of this transaction.
             StaleWrite: at the end, a row to be written was changed or deleted by someone else since it was read.
@@ -136,6 +141,7 @@ class Database:
             async with around.transaction._nested(level, limits) as tx:
                 yield tx
             return
+        self._of_this_loop()
         engine = self.engine if level is None else self.engine.execution_options(isolation_level=level)
         hooks: list[Hook] = []
         tx = Transaction(engine, self._limits | limits, level or self._isolation, self.messages)
@@ -193,6 +199,19 @@ class Database:
         if attempts > 1 and open_scope(self) is not None:
             attempts = 1
         return await run_again(attempt, attempts=attempts, sleep=sleep, random=random)
+
+    def _of_this_loop(self) -> None:
+        """Tell apart what asyncpg would only trip over: its connections belong to the loop that made them."""
+        pool = self.engine.pool
+        if self.engine.driver != "asyncpg" or not isinstance(pool, QueuePool):
+            return
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop) and pool.checkedin() + pool.checkedout() > 0:
+            raise Misuse(
+                "this Database has connections of another event loop, and asyncpg's work only there; make one Database"
+                " for each loop, or await its close() before the other loop ends"
+            )
+        self._loop = loop
 
     async def close(self) -> None:
         """Close all connections that are not in use."""
