@@ -20,6 +20,14 @@ from mainstay.errors import MainstayError
 from mainstay.nearest import nearest
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for scripts.")]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", "-s", help="In these states (repeat, or separate by commas).", metavar="STATE"),
+]
+Before = Annotated[
+    int | None, typer.Option("--before", help="The page before this id.", metavar="ID", show_default=False)
+]
+Most = Annotated[int, typer.Option("--most", "-n", min=1, max=1000, help="How many at most.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 WIDE = 110
@@ -128,6 +136,20 @@ def print_errors(errors: Sequence[Mapping[str, Any]], now: datetime) -> None:
 def print_json(document: object) -> None:
     """Print one JSON document. Times are ISO 8601 with their zone, other units are seconds."""
     sys.stdout.write(json.dumps(document, default=_plain, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_answer(json: bool, document: object, sentence: str) -> None:
+    """Print what a command did: the document for scripts, or the sentence for people."""
+    if json:
+        print_json(document)
+    else:
+        print_lines(sentence)
+
+
+def print_next_page(found: Sequence[Mapping[str, Any]], most: int) -> None:
+    """Say how to see what comes after these, newest first, where there may be more."""
+    if len(found) == most:
+        print_lines("", f"the page before: --before {found[-1]['id']}")
 
 
 def pretty_json(value: object) -> str:

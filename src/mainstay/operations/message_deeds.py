@@ -14,14 +14,13 @@ import typer
 
 from mainstay.errors import MainstayError, complain
 from mainstay.operations.database import DatabaseUrl, on_database
-from mainstay.operations.display import Json, Yes, agree, print_json, print_lines
+from mainstay.operations.display import Json, States, Yes, agree, print_json, print_lines
 from mainstay.operations.message_filter import (
     ErrorText,
     Filter,
     Key,
     Kind,
     Queue,
-    States,
     make_filter,
 )
 from mainstay.patterns import Database
@@ -40,13 +39,14 @@ All = Annotated[bool, typer.Option("--all", help="All that it can be done to, wi
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """Something that is done to messages.
+    """Something that is done to messages, and the command for it.
 
     Attributes:
         verb, done: such as ``cancel`` and ``cancelled``.
         possible: the states in which it can be done.
         usual: the states that are meant by a filter without `--state`.
         act: does it; the state of each message to which it was done.
+        help, examples: of the command.
     """
 
     verb: str
@@ -54,6 +54,8 @@ class Deed:
     possible: Sequence[State]
     usual: Sequence[State]
     act: Callable[[Control, Sequence[int]], Awaitable[dict[int, str]]]
+    help: str
+    examples: Sequence[str]
 
 
 async def _retry(control: Control, ids: Sequence[int]) -> dict[int, str]:
@@ -73,88 +75,66 @@ async def _delete(control: Control, ids: Sequence[int]) -> dict[int, str]:
 
 
 OPEN: Sequence[State] = ("scheduled", "waiting", "blocked", "running")
-RETRY = Deed("retry", "due now", ("scheduled",), ("scheduled",), _retry)
-CANCEL = Deed("cancel", "cancelled", OPEN, OPEN, _cancel)
-REDRIVE = Deed("redrive", "redriven", ("dead", "cancelled", "expired"), ("dead",), _redrive)
 ENDED: Sequence[State] = ("succeeded", "dead", "cancelled", "expired")
-DELETE = Deed("delete", "deleted", ENDED, ENDED, _delete)
-
-
-@app.command(
-    epilog="Examples:  mainstay messages retry 4711   |   mainstay messages retry --queue mail --error Timeout"
+RETRY = Deed(
+    "retry",
+    "due now",
+    ("scheduled",),
+    ("scheduled",),
+    _retry,
+    "Make due now what is scheduled: what was delayed, or waits for its next attempt.",
+    ("retry 4711", "retry --queue mail --error Timeout"),
 )
-def retry(
-    ids: Ids = None,
-    state: States = None,
-    queue: Queue = None,
-    kind: Kind = None,
-    key: Key = None,
-    error: ErrorText = None,
-    all: All = False,
-    yes: Yes = False,
-    database_url: DatabaseUrl = None,
-    json: Json = False,
-) -> None:
-    """Make due now what is scheduled: what was delayed, or waits for its next attempt."""
-    _do(RETRY, ids, make_filter(state, queue, kind, key, error), all, yes, database_url, json)
-
-
-@app.command(
-    epilog="Examples:  mainstay messages cancel 4711 4712   |   mainstay messages cancel --kind shop.mail.send --yes"
+CANCEL = Deed(
+    "cancel",
+    "cancelled",
+    OPEN,
+    OPEN,
+    _cancel,
+    "Call messages off. The handler of one that is running is asked to stop, and does unless it is done before.",
+    ("cancel 4711 4712", "cancel --kind shop.mail.send --yes"),
 )
-def cancel(
-    ids: Ids = None,
-    state: States = None,
-    queue: Queue = None,
-    kind: Kind = None,
-    key: Key = None,
-    error: ErrorText = None,
-    all: All = False,
-    yes: Yes = False,
-    database_url: DatabaseUrl = None,
-    json: Json = False,
-) -> None:
-    """Call messages off. The handler of one that is running is asked to stop, and does unless it is done before."""
-    _do(CANCEL, ids, make_filter(state, queue, kind, key, error), all, yes, database_url, json)
-
-
-@app.command(
-    epilog="Examples:  mainstay messages redrive 4711   |   mainstay messages redrive --queue mail --error Timeout   |"
-    "   mainstay messages redrive --all --yes"
+REDRIVE = Deed(
+    "redrive",
+    "redriven",
+    ("dead", "cancelled", "expired"),
+    ("dead",),
+    _redrive,
+    "Start over what was given up, with all of its attempts before it. By filter: dead ones, unless --state says.",
+    ("redrive 4711", "redrive --queue mail --error Timeout", "redrive --all --yes"),
 )
-def redrive(
-    ids: Ids = None,
-    state: States = None,
-    queue: Queue = None,
-    kind: Kind = None,
-    key: Key = None,
-    error: ErrorText = None,
-    all: All = False,
-    yes: Yes = False,
-    database_url: DatabaseUrl = None,
-    json: Json = False,
-) -> None:
-    """Start over what was given up, with all of its attempts before it. By filter: dead ones, unless --state says."""
-    _do(REDRIVE, ids, make_filter(state, queue, kind, key, error), all, yes, database_url, json)
-
-
-@app.command(
-    epilog="Examples:  mainstay messages delete 4711   |   mainstay messages delete --state dead --kind shop.mail.old"
+DELETE = Deed(
+    "delete",
+    "deleted",
+    ENDED,
+    ENDED,
+    _delete,
+    "Forget messages that have ended.",
+    ("delete 4711", "delete --state dead --kind shop.mail.old"),
 )
-def delete(
-    ids: Ids = None,
-    state: States = None,
-    queue: Queue = None,
-    kind: Kind = None,
-    key: Key = None,
-    error: ErrorText = None,
-    all: All = False,
-    yes: Yes = False,
-    database_url: DatabaseUrl = None,
-    json: Json = False,
-) -> None:
-    """Forget messages that have ended."""
-    _do(DELETE, ids, make_filter(state, queue, kind, key, error), all, yes, database_url, json)
+
+
+def _command(deed: Deed) -> None:
+    examples = "   |   ".join(f"mainstay messages {example}" for example in deed.examples)
+
+    @app.command(deed.verb, help=deed.help, epilog=f"Examples:  {examples}")
+    def command(
+        ids: Ids = None,
+        state: States = None,
+        queue: Queue = None,
+        kind: Kind = None,
+        key: Key = None,
+        error: ErrorText = None,
+        all: All = False,
+        yes: Yes = False,
+        database_url: DatabaseUrl = None,
+        json: Json = False,
+    ) -> None:
+        _do(deed, ids, make_filter(state, queue, kind, key, error), all, yes, database_url, json)
+
+
+for _deed in (RETRY, CANCEL, REDRIVE, DELETE):
+    _command(_deed)
 
 
 def no_such(id: int) -> str:

@@ -12,10 +12,6 @@ from mainstay.nearest import nearest
 from mainstay.operations.display import states
 from mainstay.patterns.messages.control import Control, State
 
-States = Annotated[
-    list[str] | None,
-    typer.Option("--state", "-s", help="In these states (repeat, or separate by commas).", metavar="STATE"),
-]
 Queue = Annotated[
     str | None, typer.Option("--queue", "-q", help="In this queue.", metavar="QUEUE", show_default=False)
 ]

@@ -15,16 +15,21 @@ from mainstay.errors import MainstayError
 from mainstay.operations import message_deeds
 from mainstay.operations.database import DatabaseUrl, database_now, on_database
 from mainstay.operations.display import (
+    Before,
     Column,
     Json,
+    Most,
+    States,
     ago,
     duration,
     first_line,
     moment,
     pretty_json,
+    print_answer,
     print_errors,
     print_json,
     print_lines,
+    print_next_page,
     print_sheet,
     print_table,
 )
@@ -33,7 +38,6 @@ from mainstay.operations.message_filter import (
     Key,
     Kind,
     Queue,
-    States,
     check_queue,
     make_filter,
 )
@@ -63,11 +67,8 @@ def list_messages(
     kind: Kind = None,
     key: Key = None,
     error: ErrorText = None,
-    before: Annotated[
-        int | None,
-        typer.Option("--before", help="The page before this id.", metavar="ID", show_default=False),
-    ] = None,
-    most: Annotated[int, typer.Option("--most", "-n", min=1, max=1000, help="Messages at most.")] = 50,
+    before: Before = None,
+    most: Most = 50,
     database_url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
@@ -117,8 +118,7 @@ def list_messages(
         ),
         none="no message matches" if wanted else "there are no messages",
     )
-    if len(found) == most:
-        print_lines("", f"the page before: --before {found[-1]['id']}")
+    print_next_page(found, most)
 
 
 @app.command(epilog="Example:  mainstay messages show 4711")
@@ -252,14 +252,14 @@ def workers(database_url: DatabaseUrl = None, json: Json = False) -> None:
 def pause(queue: QueueName, new: New = False, database_url: DatabaseUrl = None, json: Json = False) -> None:
     """Let nothing of a queue be begun until it is resumed. What runs goes on."""
     _set_queue(database_url, queue, new, lambda control: control.pause(queue))
-    _said(json, {"queue": queue, "paused": True}, f"queue {queue} is paused")
+    print_answer(json, {"queue": queue, "paused": True}, f"queue {queue} is paused")
 
 
 @app.command(epilog="Example:  mainstay messages resume mail")
 def resume(queue: QueueName, new: New = False, database_url: DatabaseUrl = None, json: Json = False) -> None:
     """Let a paused queue go on."""
     _set_queue(database_url, queue, new, lambda control: control.resume(queue))
-    _said(json, {"queue": queue, "paused": False}, f"queue {queue} goes on")
+    print_answer(json, {"queue": queue, "paused": False}, f"queue {queue} goes on")
 
 
 @app.command(
@@ -300,7 +300,9 @@ def limit(
     )
     limits = {"concurrency": concurrency, "rate": rate, "burst": burst}
     told = _limits(limits)
-    _said(json, {"queue": queue, **limits}, f"queue {queue}: {told}" if told else f"queue {queue} is free")
+    print_answer(
+        json, {"queue": queue, **limits}, f"queue {queue}: {told}" if told else f"queue {queue} is free"
+    )
 
 
 def _with_control(url: str | None, act: Callable[[Control], Awaitable[T]]) -> T:
@@ -317,13 +319,6 @@ def _set_queue(url: str | None, queue: str, new: bool, act: Callable[[Control], 
         await act(control)
 
     _with_control(url, checked)
-
-
-def _said(json: bool, document: object, sentence: str) -> None:
-    if json:
-        print_json(document)
-    else:
-        print_lines(sentence)
 
 
 def _limits(one: dict[str, Any]) -> str:

@@ -12,8 +12,11 @@ import typer
 from mainstay.errors import MainstayError, complain
 from mainstay.operations.database import DatabaseUrl, database_now, on_database
 from mainstay.operations.display import (
+    Before,
     Column,
     Json,
+    Most,
+    States,
     ago,
     first_line,
     moment,
@@ -21,6 +24,7 @@ from mainstay.operations.display import (
     print_errors,
     print_json,
     print_lines,
+    print_next_page,
     print_sheet,
     print_table,
     states,
@@ -47,12 +51,7 @@ Because = Annotated[
     epilog="Examples:  mainstay sagas list --stuck   |   mainstay sagas list --state compensating --kind PlaceOrder",
 )
 def list_sagas(
-    state: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--state", "-s", help="In these states (repeat, or separate by commas).", metavar="STATE"
-        ),
-    ] = None,
+    state: States = None,
     kind: Annotated[
         str | None, typer.Option("--kind", "-k", help="Of this class.", metavar="KIND", show_default=False)
     ] = None,
@@ -65,11 +64,8 @@ def list_sagas(
     stuck: Annotated[
         bool, typer.Option("--stuck", help="Only those that need a person, or a deploy.")
     ] = False,
-    before: Annotated[
-        int | None,
-        typer.Option("--before", help="The page before this id.", metavar="ID", show_default=False),
-    ] = None,
-    most: Annotated[int, typer.Option("--most", "-n", min=1, max=1000, help="Sagas at most.")] = 50,
+    before: Before = None,
+    most: Most = 50,
     database_url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
@@ -121,8 +117,7 @@ def list_sagas(
         ),
         none="no saga matches" if any((wanted, kind, key, lock, stuck, before)) else "there are no sagas",
     )
-    if len(found) == most:
-        print_lines("", f"the page before: --before {found[-1]['id']}")
+    print_next_page(found, most)
     if at := [one["id"] for one in found if one["stuck"]]:
         print_lines("", f"what to do about one that is stuck: sagas show {at[0]}")
 

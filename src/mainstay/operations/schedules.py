@@ -11,7 +11,7 @@ import typer
 from mainstay.errors import MainstayError
 from mainstay.nearest import nearest
 from mainstay.operations.database import DatabaseUrl, database_now, on_database
-from mainstay.operations.display import Column, Json, ago, print_json, print_lines, print_table
+from mainstay.operations.display import Column, Json, ago, print_answer, print_json, print_lines, print_table
 from mainstay.patterns import Database
 from mainstay.patterns.schedules import control
 
@@ -65,14 +65,14 @@ def list_schedules(database_url: DatabaseUrl = None, json: Json = False) -> None
 def pause(name: Name, database_url: DatabaseUrl = None, json: Json = False) -> None:
     """Let no tick be fired until it is resumed. A job that has been enqueued runs all the same."""
     _on_schedule(database_url, name, lambda database: control.pause(database, name))
-    _said(json, {"schedule": name, "paused": True}, f"schedule {name} is paused")
+    print_answer(json, {"schedule": name, "paused": True}, f"schedule {name} is paused")
 
 
 @app.command(epilog="Example:  mainstay schedules resume shop.reports.nightly")
 def resume(name: Name, database_url: DatabaseUrl = None, json: Json = False) -> None:
     """Let a paused schedule go on. Ticks that passed meanwhile are not made up for."""
     following = _on_schedule(database_url, name, lambda database: control.resume(database, name))
-    _said(
+    print_answer(
         json,
         {"schedule": name, "paused": False, "next_at": following},
         f"schedule {name} goes on, next at {following.isoformat(sep=' ', timespec='seconds')}",
@@ -87,7 +87,7 @@ def fire(name: Name, database_url: DatabaseUrl = None, json: Json = False) -> No
         raise MainstayError(
             f"a job of schedule {name} has not ended yet, and it may not overlap with another."
         )
-    _said(json, {"schedule": name, "message": id}, f"schedule {name}: message {id}")
+    print_answer(json, {"schedule": name, "message": id}, f"schedule {name}: message {id}")
 
 
 def _on_schedule(url: str | None, name: str, act: Callable[[Database], Awaitable[T]]) -> T:
@@ -99,13 +99,6 @@ def _on_schedule(url: str | None, name: str, act: Callable[[Database], Awaitable
             raise MainstayError(f"{error}{nearest(name, known)}.") from None
 
     return on_database(url, work)
-
-
-def _said(json: bool, document: object, sentence: str) -> None:
-    if json:
-        print_json(document)
-    else:
-        print_lines(sentence)
 
 
 def _last(one: control.Schedule) -> str:

@@ -16,9 +16,9 @@ app = typer.Typer()
 
 @app.command(
     epilog="Examples:  mainstay worker shop.app:messages   |   mainstay worker shop.app:messages --queues mail,default "
-    "--processes 4   |   mainstay worker shop.app:make_messages --health 0.0.0.0:8080.  SIGTERM or Ctrl-C: finish "
-    "what is at work within the grace, hand back the rest; a second time: hand back at once.  Exit codes: 0 ended as "
-    "asked; 1 a process had to be cut off; 2 could not start (one line says why)."
+    "--processes 4   |   mainstay worker shop.app:make_messages --health 0.0.0.0:8080.  SIGTERM, Ctrl-C or a closed "
+    "terminal: finish what is at work within the grace, hand back the rest; a second time: hand back at once.  Exit "
+    "codes: 0 ended as asked; 1 a process had to be cut off; 2 could not start (one line says why)."
 )
 def worker(
     target: Annotated[
