@@ -68,6 +68,7 @@ class Providers:
 def database(server_url: str, name: str) -> Iterator[str]:
     """A new empty database; dropped at the end. Gives its URL for SQLAlchemy."""
     with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # of a process that was killed
         server.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         try:
             url = make_url(server_url).set(drivername="postgresql+psycopg", database=name)

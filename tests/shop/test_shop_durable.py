@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from shop_durable import DurableShop, Stack, audit, books, log_of
 
+from mainstay.architect.diagnose import leftovers
+
 
 @pytest.fixture(scope="module")
 def shop(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DurableShop]:
@@ -34,6 +36,13 @@ def shop(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         finally:
             runner.run(stack.__aexit__())
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_every_process_is_noted_for_whoever_sweeps(shop: DurableShop) -> None:
+    """Where this one is killed, the next laboratory ends them."""
+    noted = [lair.folder / "processes" for lair in leftovers._open]
+    lines = [line for file in noted if file.exists() for line in file.read_text().splitlines()]
+    assert set(shop.stack.pids) <= {int(line.split()[0]) for line in lines}
 
 
 def test_an_order_is_fulfilled_step_by_step_and_placed_once(shop: DurableShop) -> None:
