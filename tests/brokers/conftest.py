@@ -113,6 +113,7 @@ def database_url(postgresql_url: str) -> Iterator[URL]:
     """A database of our own with Mainstay's tables."""
     name = f"mainstay_brokers_{os.getpid()}"
     with psycopg.connect(postgresql_url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # of a process that was killed
         server.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         url = make_url(postgresql_url).set(database=name)
         try:

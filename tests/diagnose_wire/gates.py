@@ -10,7 +10,7 @@ from mainstay.architect.diagnose.proxy import Statement
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what another process or task brings about and cannot tell."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 

@@ -84,7 +84,7 @@ async def test_session_settings_listens_and_prepared_statements_come_along(
     assert await prepared.fetchval(1) == "happy"
     async with await postgres.connect(clone) as admin:
         await admin.execute("NOTIFY orders, 'placed'")
-    assert await asyncio.wait_for(heard.get(), 10) == "placed"
+    assert await asyncio.wait_for(heard.get(), 30) == "placed"
 
     await client.execute("RESET ALL")
     await proxy.attach(clone)
@@ -125,7 +125,7 @@ async def test_a_held_statement_never_runs_in_another_run(proxy: Proxy, clone: D
     proxy.gate = gate = Hold("DELETE")
     client = await psycopg.AsyncConnection.connect(proxy.url(), autocommit=True)
     deleting = asyncio.create_task(client.execute("DELETE FROM item"))
-    await asyncio.wait_for(gate.held.wait(), 10)
+    await asyncio.wait_for(gate.held.wait(), 30)
     await proxy.attach(clone)
     with pytest.raises(psycopg.OperationalError):
         await deleting

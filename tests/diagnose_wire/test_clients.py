@@ -170,7 +170,7 @@ async def test_notifications_pass(proxy: Proxy) -> None:
     ):
         await listener.execute("LISTEN orders")
         await sender.execute("NOTIFY orders, 'placed'")
-        async for notification in listener.notifies(timeout=10, stop_after=1):
+        async for notification in listener.notifies(timeout=30, stop_after=1):
             assert (notification.channel, notification.payload) == ("orders", "placed")
 
 

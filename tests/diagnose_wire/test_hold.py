@@ -47,7 +47,7 @@ async def test_a_held_read_takes_its_snapshot_when_it_is_let_go(
     alice, bob = await open_proxy("alice"), await open_proxy("bob")
     alice.gate = gate = Hold("SELECT balance")
     reading = asyncio.create_task(read(alice.url(), "SELECT balance FROM account WHERE id = $1"))
-    await asyncio.wait_for(gate.held.wait(), 10)
+    await asyncio.wait_for(gate.held.wait(), 30)
     async with await psycopg.AsyncConnection.connect(bob.url()) as other:
         await other.execute("UPDATE account SET balance = 20 WHERE id = 1")
     gate.release.set()
@@ -68,7 +68,7 @@ async def test_a_held_update_has_no_lock(
         updating = asyncio.create_task(
             client.execute("UPDATE account SET balance = balance - 80 WHERE id = 1")
         )
-        await asyncio.wait_for(gate.held.wait(), 10)
+        await asyncio.wait_for(gate.held.wait(), 30)
         [connection] = alice.connections
         assert connection.held is not None and connection.running is None
         async with await psycopg.AsyncConnection.connect(bob.url()) as other:
@@ -126,7 +126,7 @@ async def test_a_client_that_leaves_while_held_frees_its_backend(proxy: Proxy, p
     client = await asyncpg.connect(proxy.url())
     await client.execute("BEGIN; SELECT pg_advisory_xact_lock(1)")
     held = asyncio.create_task(client.execute("SELECT 2"))
-    await asyncio.wait_for(gate.held.wait(), 10)
+    await asyncio.wait_for(gate.held.wait(), 30)
     client.terminate()
     await asyncio.gather(held, return_exceptions=True)
     gate.release.set()

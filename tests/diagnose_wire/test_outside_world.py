@@ -97,7 +97,7 @@ async def test_a_call_waits_at_the_gate(outside: Outside) -> None:
     outside.gate = Hold()
     async with httpx.AsyncClient() as client:
         asking = asyncio.create_task(client.post(outside.url("payments") + "/slow", content=b"body"))
-        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.wait_for(arrived.wait(), 30)
         assert heard == ["before /slow body"] and not asking.done()
         release.set()
         assert (await asking).status_code == 200

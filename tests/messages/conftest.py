@@ -24,6 +24,7 @@ NAME = f"mainstay_messages_{os.getpid()}"
 def address(postgresql_url: str) -> Iterator[URL]:
     """A database of our own with the migrations applied and a table of effects; dropped at the end."""
     with psycopg.connect(postgresql_url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")  # of a process that was killed
         server.execute(f"CREATE DATABASE {NAME} TEMPLATE template0")
         url = make_url(postgresql_url).set(drivername="postgresql+psycopg", database=NAME)
         try:

@@ -25,6 +25,7 @@ NAME = f"mainstay_operations_{os.getpid()}"
 def url(postgresql_url: str) -> Iterator[str]:
     """A database of our own with all migrations; dropped at the end."""
     with psycopg.connect(postgresql_url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")  # of a process that was killed
         server.execute(f"CREATE DATABASE {NAME} TEMPLATE template0")
         try:
             url = make_url(postgresql_url).set(drivername="postgresql", database=NAME)
@@ -45,6 +46,7 @@ def bare(postgresql_url: str) -> Iterator[str]:
     """A database without Mainstay's tables."""
     name = f"{NAME}_bare"
     with psycopg.connect(postgresql_url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # of a process that was killed
         server.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         try:
             url = make_url(postgresql_url).set(drivername="postgresql", database=name)

@@ -74,7 +74,7 @@ async def nested(db: Database) -> None:
             async with db.transaction():
                 await accounts.add(tx, Account(owner="eve"))
                 raise KeyError
-        async with db.transaction(statement_timeout=1):
+        async with db.transaction(statement_timeout=30):
             tx.add(Entry(account_id=await ann(tx), amount=5))
 
 

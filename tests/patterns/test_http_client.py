@@ -104,7 +104,7 @@ async def test_a_silent_server(server: tuple[Server, str]) -> None:
     """The read timeout ends the call."""
     async with HttpClient(server[1]) as http:
         with pytest.raises(httpx.ReadTimeout):
-            await http.get("/silent", timeout=0.05)
+            await http.get("/silent", timeout=httpx.Timeout(5.0, read=0.05))
 
 
 async def test_a_reply_that_trickles(server: tuple[Server, str]) -> None:
