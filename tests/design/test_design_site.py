@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 from blueprint_text import result_of
+from cluster import free_port
 from lxml import html
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -124,7 +125,7 @@ def driver(chromium: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) 
     for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(chromium[1]))
+    browser = webdriver.Chrome(options=options, service=Service(chromium[1], port=free_port()))
     yield browser
     browser.quit()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import samples
+from cluster import free_port
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -66,7 +67,7 @@ def browser(
     for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(chromium[1]))
+    driver = webdriver.Chrome(options=options, service=Service(chromium[1], port=free_port()))
     yield driver
     driver.quit()
 
