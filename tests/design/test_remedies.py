@@ -92,6 +92,8 @@ def saying(**other: Any) -> Callable[[Call, re.Match[str]], str]:
             text = re.sub(rf" {word} \S+", "", text)
             if word == "once":
                 text = re.sub(r" x\d+", "", text)
+            elif word == "times":
+                text += f" x{value.format(**match.groupdict())}"
             elif word == "later":
                 text = re.sub(r" (else|within|retry) \S+", "", text) + " later"
             elif value:
@@ -299,6 +301,11 @@ WAYS: dict[str, list[tuple[str, Do | None]]] = {
         (r": (?P<name>\S+) why: …$", key("{name}.why", "a number")),
         (r"modules? of", None),  # it is another blueprint then
     ],
+    "overlapping-run": [
+        (r"^(?P<to>\S+) x(?P<times>\d+) at most", call(saying(once=True, times="{times}"))),
+        (r"a limit of (?P<rate>\S+) or more for (?P<dep>[^;\s]+)", key("{dep}.limit", "{rate}")),
+        (r"every: (?P<time>[^;]+)", key("{subject}.every", "{time}")),
+    ],
     "personal-data": [
         (r"deletes: (?P<names>\[.*?\]|\w+)", deleted),
         (rf"^keep it for (?P<time>{TIME}) at most", kept),
@@ -337,6 +344,7 @@ WAYS: dict[str, list[tuple[str, Do | None]]] = {
         (r"^(?:drop it by (?P<names>.*?) too)?(?:; and )?(?:let (?P<silent>.*) emit an event, .*)?$", cached),
     ],
     "state-never-reached": [(r"moves: \[?(?P<moves>[^\]]*)", moved)],
+    "table-growth": [(r"deletes: (?P<names>\[.*?\]|\w+)", deleted)],
     "team-load": [(r"or fewer deployables", None)],
     "timeout-nesting": [
         (rf"(?P<to>\S+) within (?P<time>{TIME})(?: an attempt)?(?:, or|$)", call(saying(within="{time}"))),

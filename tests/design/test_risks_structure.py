@@ -9,6 +9,7 @@ import pytest
 from blueprint_text import result_of, risks_of
 
 from mainstay.architect.design.risks import kinds
+from mainstay.architect.design.risks.overlapping_run import shortest
 
 SHOP = """
 actors:
@@ -305,6 +306,35 @@ CASES = [
         ("reserve: {", "reserve: {idempotent: key, "),
         r"stock\.reserve changes Product\.left and is repeated by orders\.place, up to 2 times",
     ),
+    Case(
+        "overlapping-run",
+        "orders.settle",
+        (PAY, PAY + "\n      settle: {every: 1m, calls: bank x1000}"),
+        ("every: 1m", "every: 2m"),
+        r"orders\.settle runs every 60s and takes some 90s: the next run begins before it is done",
+    ),
+    Case(  # as long as the provider's limit makes it take, handed over or not
+        "overlapping-run",
+        "orders.settle",
+        (PAY, PAY + '\n      settle: {every: "*/30 3 * * *", calls: "bank x4000 later"}'),
+        ("limit: 2/s", "limit: 3/s"),
+        r"orders\.settle runs every 30m and takes some 33m",
+        ("bank: {kind: payment}", "bank: {kind: payment, limit: 2/s}"),
+    ),
+    Case(
+        "table-growth",
+        "orders",
+        place("load: 40/s"),
+        ("load: 40/s", "load: 30/s"),
+        r"orders grows Order by 3\.46 million rows a day, 1\.26 billion a year, and nothing deletes any",
+    ),
+    Case(
+        "table-growth",
+        "orders",
+        place("load: 40/s"),
+        (PAY, PAY + "\n      prune: {every: 1d, deletes: Order}"),
+        r"orders grows Order",
+    ),
     Case(  # by a front that writes nothing itself
         "missing-idempotency",
         "web.checkout",
@@ -532,6 +562,26 @@ def test_who_gives_back_what_it_was_just_given_discloses_nothing() -> None:
     assert "orders.get is open to anyone and gives Order.customer" in [
         risk.message for risk in risks_of(shown, "unguarded-operation")
     ]
+
+
+@pytest.mark.parametrize(
+    ("every", "seconds"),
+    [
+        ("15m", 900),
+        ("*/5 * * * *", 300),
+        ("0 3 * * *", 86400),
+        ("0 9,10 * * 1", 3600),
+        ("0 0 29 2 *", 126230400),
+    ],
+)
+def test_the_time_between_two_runs_is_the_shortest_that_occurs(every: str, seconds: float) -> None:
+    assert shortest(every) == seconds
+
+
+def test_a_load_that_is_only_assumed_makes_no_table_grow() -> None:
+    text = changed(SHOP, ("actors:", "assume: {load: 100/s}\nactors:"))
+    assert [risk.subject for risk in risks_of(text, "table-growth")] == ["orders"]  # said, in its own place
+    assert not risks_of(changed(SHOP, ("actors:", "assume: {rows: 1000000}\nactors:")), "table-growth")
 
 
 def test_services_behind_one_other_are_told_of_once() -> None:

@@ -367,6 +367,8 @@ class Assume(Part):
     """Highest share of a pool or a lock that may be busy at peak before queueing eats the latency."""
     engine: Rate = Rate(1000.0)
     """Messages that a service's own PostgreSQL carries, with room, before a broker is worth its keep."""
+    rows: Annotated[float, Field(gt=0)] = 1e9
+    """Rows of one table that PostgreSQL keeps, with room, before it has to be parted by time."""
     parts_per_person: Annotated[float, Field(gt=0)] = 1.5
     """Services and parts that one person can keep running."""
 

@@ -119,7 +119,7 @@ def _kept(study: Study) -> Iterator[Risk]:
             entity
             for group in system.entities.values()
             for entity in group
-            if entity.service == service and entity.holds("pii") and not _inside(system, entity.name, erasing)
+            if entity.service == service and entity.holds("pii") and not inside(system, entity.name, erasing)
         ]
         held = [
             f"{entity.name}.{name}"
@@ -144,7 +144,7 @@ def _kept(study: Study) -> Iterator[Risk]:
         )
 
 
-def _inside(system: System, name: str, erasing: set[str]) -> bool:
+def inside(system: System, name: str, erasing: set[str]) -> bool:
     """The entity is deleted, by itself or as a part of what is."""
     if name in erasing:
         return True

@@ -52,7 +52,7 @@ def assess(study: Study) -> Iterator[Risk]:
             terms.append(f"{show(instead, PER_SECOND)} (by fallbacks that need it too)")
         plain = sum(flows.over(edge).peak for edge in dep.edges)
         worst = attempts.total()
-        if worst <= limit.value or worst <= plain * (1 + 1e-9):
+        if worst <= limit.value * (1 + 1e-9) or worst <= plain * (1 + 1e-9):
             continue
         repeated = any(figure.key.endswith("retry") and figure.value > 1 for figure in inputs.values())
         caches = "caches above it run empty" if attempts.emptied else ""
