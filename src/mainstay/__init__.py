@@ -4,6 +4,14 @@ Two wings under one front door: `mainstay.patterns` is what a service imports at
 `mainstay.architect` studies a service and is never installed in production.
 """
 
-from importlib.metadata import version
+__version__: str
+"""Of the installed distribution."""
 
-__version__ = version("mainstay")
+
+def __getattr__(name: str) -> str:
+    """The version, looked up when it is asked for: reading metadata takes longer than most of what a verb imports."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("mainstay")

@@ -11,12 +11,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from mainstay import __version__
 from mainstay.errors import MainstayError, complain
 
 
@@ -44,20 +45,75 @@ def _operations() -> typer.Typer:
     return app
 
 
-WINGS: Mapping[str, tuple[Callable[[], typer.Typer], Sequence[str]]] = {
-    "architect": (_architect, ("demo", "review", "diagnose", "replay", "explain", "catalog")),
-    "design": (_design, ("design",)),
-    "worker": (_worker, ("worker",)),
-    "cli": (_operations, ("db", "messages", "schedules", "sagas", "subscriptions")),
+@dataclass(frozen=True, slots=True)
+class Wing:
+    """Verbs that are imported together."""
+
+    load: Callable[[], typer.Typer]
+    extra: str
+    """The extra that they need."""
+    package: str
+    """A package that comes with this extra: without it the overview does not list them."""
+    verbs: Mapping[str, str]
+    """Their names, each with the line that the overview shows; none of them is imported for it."""
+
+
+WINGS: Mapping[str, Wing] = {
+    "architect": Wing(
+        _architect,
+        "architect",
+        "yaml",
+        {
+            "demo": "The whole loop on the shipped shop: review it, prove its three sharp edges, show its safe edition "
+            "clean.",
+            "review": "Read source and find its sharp edges, with the path that leads to each. The code is never "
+            "imported or run.",
+            "diagnose": "Run a service against a real PostgreSQL and prove its sharp edges. What follows -- replaces "
+            "its command.",
+            "replay": "Run one witness again: same start, same schedule. Exit code 1 where the edge still cuts, 0 "
+            "where it is gone.",
+            "explain": "Print the page of a sharp edge, a risk or a pattern.",
+            "catalog": "List every sharp edge, every risk of a design and every pattern.",
+        },
+    ),
+    "design": Wing(
+        _design,
+        "architect",
+        "yaml",
+        {
+            "design": "Compute the risks of a design from its blueprint: each with formula, inputs and what would "
+            "satisfy it."
+        },
+    ),
+    "worker": Wing(
+        _worker,
+        "cli",
+        "sqlalchemy",
+        {
+            "worker": "Run the handlers of an app: its jobs, event subscribers, saga steps and schedules, until "
+            "SIGTERM."
+        },
+    ),
+    "cli": Wing(
+        _operations,
+        "cli",
+        "sqlalchemy",
+        {
+            "db": "Mainstay's own tables: see what is applied, apply what is missing.",
+            "messages": "Look at messages and queues: list, show, retry, cancel, redrive, pause, limit.",
+            "schedules": "Look at schedules: list, pause, resume, fire now.",
+            "sagas": "Look at sagas, and help one that is stuck: list, show, retry, skip, compensate, cancel.",
+            "subscriptions": "Make the subscribers of events known, look at them, and retire one that is gone: "
+            "declare, list, retire.",
+        },
+    ),
 }
-"""By what is imported for them: where the verbs are, and their names. `design` is apart so that it answers at once,
-`worker` so that what supervises processes carries nothing of what they run."""
-EXTRAS: Mapping[str, str] = {"architect": "architect", "design": "architect", "worker": "cli", "cli": "cli"}
-"""The extra that each needs."""
+"""By what is imported for them. `design` is apart so that it answers at once, `worker` so that what supervises
+processes carries nothing of what they run."""
 
 
 def compose(verb: str | None) -> typer.Typer:
-    """The command line for one verb; with all verbs that are installed where it is none of them.
+    """The command line for one verb; an overview of those that are installed where it is none of them.
 
     Raises:
         MainstayError: a package that the verb needs is not installed.
@@ -76,30 +132,38 @@ def compose(verb: str | None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_main)
-    chosen = [wing for wing, (_, verbs) in WINGS.items() if verb in verbs] or list(WINGS)
-    for wing in chosen:
-        try:
-            app.add_typer(WINGS[wing][0]())
-        except ModuleNotFoundError as missing:
-            sentence = _not_installed(wing, verb, missing)
-            if chosen == [wing]:
-                raise sentence from None
+    for wing in WINGS.values():
+        if verb in wing.verbs:
+            try:
+                app.add_typer(wing.load())
+            except ModuleNotFoundError as missing:
+                raise _not_installed(wing, verb, missing) from None
+            return app
+    for wing in WINGS.values():
+        for name, line in wing.verbs.items() if find_spec(wing.package) else ():
+            app.command(name, help=line)(_named_only)
     return app
 
 
-def _not_installed(wing: str, verb: str | None, missing: ModuleNotFoundError) -> MainstayError:
+def _not_installed(wing: Wing, verb: str | None, missing: ModuleNotFoundError) -> MainstayError:
     """What to install. Raises `missing` itself where it is a module of ours."""
     if missing.name is None or missing.name.split(".")[0] == "mainstay":
         raise missing
     return MainstayError(
-        f"{verb} needs the package {missing.name!r}; install Mainstay with its {EXTRAS[wing]!r} extra."
+        f"{verb} needs the package {missing.name!r}; install Mainstay with its {wing.extra!r} extra."
     )
+
+
+def _named_only() -> None:
+    """A verb as the overview lists it: whoever gives its name gets the verb itself."""
 
 
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
+        from mainstay import __version__
+
         typer.echo(f"mainstay {__version__}")
         raise typer.Exit
 
@@ -135,7 +199,7 @@ def run() -> None:
         try:
             code = app(args=arguments, standalone_mode=False, obj=command)
         except ModuleNotFoundError as missing:  # of what a verb imports only as it begins
-            wing = next((wing for wing, (_, verbs) in WINGS.items() if verb in verbs), None)
+            wing = next((wing for wing in WINGS.values() if verb in wing.verbs), None)
             if wing is None:
                 raise
             raise _not_installed(wing, verb, missing) from None

@@ -107,8 +107,8 @@ def test_without_a_command_line_it_says_so(tmp_path: Path) -> None:
 
 def test_the_front_door_knows_the_verbs_of_each_wing() -> None:
     """Those that it names are those that are there."""
-    for load, verbs in WINGS.values():
-        app = load()
+    for wing in WINGS.values():
+        app = wing.load()
         there = [one.name or one.callback.__name__ for one in app.registered_commands if one.callback]
         for group in app.registered_groups:
             inner = group.typer_instance
@@ -116,7 +116,36 @@ def test_the_front_door_knows_the_verbs_of_each_wing() -> None:
             there += (
                 [group.name] if group.name else [one.callback.__name__ for one in inner.registered_commands]
             )  # type: ignore[list-item, union-attr]
-        assert sorted(there) == sorted(verbs)
+        assert sorted(there) == sorted(wing.verbs)
+
+
+def test_the_overview_says_of_each_verb_what_the_verb_says_of_itself() -> None:
+    """The line is written twice, so that the overview needs none of them; it cannot fall behind."""
+    for wing in WINGS.values():
+        app, told = wing.load(), {}
+        for one in app.registered_commands:
+            told[one.name or one.callback.__name__] = one.callback.__doc__  # type: ignore[union-attr]
+        for group in app.registered_groups:
+            inner = group.typer_instance
+            assert inner is not None
+            if group.name:
+                told[group.name] = inner.info.help
+            else:
+                told |= {one.callback.__name__: one.callback.__doc__ for one in inner.registered_commands}  # type: ignore[union-attr]
+        for name, line in wing.verbs.items():
+            assert line == " ".join(str(told[name]).split("\n\n")[0].split()), name
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_the_overview_imports_neither_wing(arguments: list[str]) -> None:
+    """It is asked for while typing."""
+    code = (
+        f"import sys; sys.argv = ['mainstay', *{arguments!r}]\nfrom mainstay.cli import run\n"
+        f"try: run()\nexcept SystemExit: pass\n"
+        f"print([name for name in sys.modules if name.startswith(('mainstay.', 'sqlalchemy', 'yaml', 'psycopg'))])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "['mainstay.errors', 'mainstay.cli']"
 
 
 @pytest.mark.parametrize("wing", list(WINGS))
@@ -137,7 +166,7 @@ def test_a_verb_imports_its_own_wing_only(wing: str) -> None:
     assert out.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("verb", [verb for _, verbs in WINGS.values() for verb in verbs])
+@pytest.mark.parametrize("verb", [verb for wing in WINGS.values() for verb in wing.verbs])
 def test_every_verb_has_help_with_examples(verb: str) -> None:
     """Each of its own verbs too."""
     from typer.testing import CliRunner

@@ -552,4 +552,4 @@ def source(root: Path) -> Path:
 
 def context(root: Path, **settings: object) -> Context:
     """A context with the pages and the source of the samples."""
-    return Context(root=source(root), pages=PAGES.get, version="0.1.0", **settings)  # type: ignore[arg-type]
+    return Context(root=source(root), pages=PAGES.get, of_version="0.1.0", **settings)  # type: ignore[arg-type]

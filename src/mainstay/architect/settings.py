@@ -16,7 +16,6 @@ What the command line says wins over what stands here.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
@@ -65,6 +64,8 @@ def load_settings(root: Path) -> Settings:
     file = root / "pyproject.toml"
     if not file.is_file():
         return Settings(root)
+    import tomllib  # only where there are settings
+
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("mainstay", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -12,12 +12,14 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from mainstay.architect.nearest import quoted
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 SECONDS = {

@@ -47,7 +47,13 @@ class Context:
     """Columns of the terminal."""
     quiet: bool = False
     """Findings and problems only, each on its first lines."""
-    version: str = mainstay.__version__
+    of_version: str = ""
+    """Of Mainstay; the installed one where it is empty."""
+
+    @property
+    def version(self) -> str:
+        """Of the Mainstay that writes the report."""
+        return self.of_version or mainstay.__version__
 
     @classmethod
     def of(
