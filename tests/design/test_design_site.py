@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from blueprint_text import result_of
+from blueprint_text import TODAY, result_of
 from cluster import free_port
 from lxml import html
 from selenium import webdriver
@@ -19,6 +19,7 @@ from selenium.webdriver.common.by import By
 from mainstay.architect.design.generated import generate
 from mainstay.architect.design.site import PAGES, Turned, write_site
 from mainstay.architect.design.site.drawing import drawer, installed
+from mainstay.architect.design.study import study_file
 
 SHOP = """
 about: "sells <b>things</b> & more"
@@ -93,11 +94,50 @@ def test_a_risk_shows_formula_inputs_places_and_who_answers(folder: Path) -> Non
     card = tree.xpath("//article[@id='retry-amplification-bank']")[0]
     text = " ".join(card.text_content().split())
     assert "150/s × 3 (orders.place) = 450/s > 1/s" in text
-    assert re.search(r"bank\.limit ?1/s ?\S*test\.yaml:\d+", text)
+    assert re.search(r"bank\.limit ?1/s ?line \d+", text)
     assert card.xpath(".//a[@href='#assumed']")
     waived = tree.xpath("//article[@id='unbounded-list-orders-list']")[0].text_content()
     assert "Answered for: nobody has many (ann, until 2027-01-01)" in waived
     assert "bank.limit" in tree.xpath("//h2[@id='sensitivity']/following-sibling::div")[0].text_content()
+
+
+def test_every_number_that_is_written_leads_to_its_line(folder: Path) -> None:
+    """The blueprint is a page, and each of its lines a place on it."""
+    lines = html.parse(str(folder / "site" / "blueprint.html"))
+    found = 0
+    for card in html.parse(str(folder / "site" / "risks.html")).xpath("//article"):
+        for row in card.xpath(".//tbody/tr[not(@class='assumed')]"):
+            key = row.xpath("string(td[1])")
+            link = row.xpath("td[3]/a/@href")
+            if not link:
+                assert row.xpath("string(td[3])") == "computed, or not written", key
+                continue
+            line = lines.xpath(f"string(//*[@id='{link[0].partition('#')[2]}'])")
+            assert key.split(" ")[0].split(".")[-1] in line or "->" in key, (key, line)
+            found += 1
+    assert found >= 5
+
+
+def test_a_site_names_its_blueprint_alike_wherever_it_is_written_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the folder of the blueprint: no path of a machine stands in it, not of an included file either."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "shop.yaml").write_text("blueprint: shop\ninclude: ../b/orders.yaml\n")
+    (tmp_path / "b" / "orders.yaml").write_text(SHOP.replace('about: "sells <b>things</b> & more"', ""))
+    sites = []
+    for stand, name in (
+        (tmp_path / "a", "shop.yaml"),
+        (tmp_path, "a/shop.yaml"),
+        (Path("/"), f"{tmp_path}/a/shop.yaml"),
+    ):
+        monkeypatch.chdir(stand)
+        result = study_file(Path(name), TODAY)
+        sites.append(write_site(result, generate(result)))
+    assert sites[0] == sites[1] == sites[2]
+    assert 'blueprint.html#f1-7">../b/orders.yaml:7</a>' in sites[0]["site/risks.html"]
+    assert str(tmp_path) not in "".join(sites[2].values())
 
 
 def test_what_a_blueprint_says_is_text_and_never_markup(folder: Path) -> None:

@@ -2,11 +2,12 @@
 
 `write_site` gives the texts of all pages by their paths; ``package.py`` puts them into the folder. Diagrams are drawn
 into the pages as SVG by `drawing.py` where a renderer is installed, else they stand there as Mermaid text. Every
-number of a risk leads to its formula and its inputs, each input to the line of the blueprint where it was written.
+number of a risk leads to its formula and its inputs, each input to its line in the blueprint, which is a page too.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from importlib.resources import files
 from typing import Any
 
 from markdown_it import MarkdownIt
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from mainstay.architect.design.figures import Figure
 from mainstay.architect.design.generated import Generated
+from mainstay.architect.design.reading import Source
 from mainstay.architect.design.risks import Risk
 from mainstay.architect.design.site.drawing import unique
 from mainstay.architect.design.study import Result
@@ -33,6 +34,7 @@ PAGES = (
     ("contracts.html", "Contracts"),
     ("decisions.html", "Decisions"),
     ("documents.html", "Tables and plans"),
+    ("blueprint.html", "Blueprint"),
 )
 ORDER = list(Severity)
 
@@ -55,6 +57,16 @@ class Picture:
     file: Generated
     name: str
     svg: Markup | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One file of the blueprint as it stands on its page."""
+
+    name: str
+    """From the folder of the blueprint: the same wherever the site is written from."""
+    anchor: str
+    lines: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,9 @@ def write_site(
     """
     cards = _cards(result)
     pictures = _pictures(generated, draw)
+    sources = _sources(result.study.system.source)
     told = {
+        "sources": list(sources.values()),
         "system": result.study.system,
         "result": result,
         "cards": [card for card in cards if not card.waived],
@@ -108,7 +122,7 @@ def write_site(
         },
         "pages": PAGES,
     }
-    environment = _environment()
+    environment = _environment(lambda location: _place(location, sources))
     made = {}
     for page, heading in PAGES:
         template = environment.get_template(f"{page}.j2")
@@ -117,7 +131,7 @@ def write_site(
     return made
 
 
-def _environment() -> Any:
+def _environment(place: Callable[[Location], Markup]) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only where a site is written
 
     environment = Environment(
@@ -127,7 +141,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": prose, "anchor": anchor, "place": _place, "origin": _origin}
+    environment.filters |= {"prose": prose, "anchor": anchor, "place": place}
     return environment
 
 
@@ -168,11 +182,21 @@ def prose(text: str) -> Markup:
     return Markup(re.sub(r"<(/?)h([1-4])", lambda match: f"<{match[1]}h{int(match[2]) + 1}", made))
 
 
-def _place(location: Location) -> str:
-    return f"{location.file}:{location.line}"
+def _sources(source: Source) -> dict[str, Written]:
+    """The files of the blueprint by their real paths; none where it was made in Python."""
+    first = os.path.dirname(next(iter(source.files), ""))  # noqa: PTH120 - real paths as the source holds them
+    made = {}
+    for number, (file, content) in enumerate(source.files.items()):
+        name = os.path.relpath(file, first).replace(os.sep, "/")
+        text = content.decode("utf-8-sig", errors="replace")
+        made[file] = Written(name, f"f{number}", text.splitlines())
+    return made
 
 
-def _origin(figure: Figure) -> str:
-    if figure.location is not None:
-        return _place(figure.location)
-    return "assumed" if figure.assumed else "computed, or not written"
+def _place(location: Location, sources: Mapping[str, Written]) -> Markup:
+    """``line 12``, which leads there; ``shop.yaml:12`` where there are several files."""
+    written = sources.get(os.path.realpath(location.file))
+    if written is None:
+        return escape(f"{location.file}:{location.line}")
+    told = f"line {location.line}" if len(sources) == 1 else f"{written.name}:{location.line}"
+    return Markup('<a href="blueprint.html#{}-{}">{}</a>').format(written.anchor, location.line, told)

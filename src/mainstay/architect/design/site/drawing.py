@@ -121,8 +121,10 @@ def unique(svg: str, name: str, title: str) -> str:
     """The picture with ids of its own, so that several stand on one page, and with a title for who does not see it."""
     svg = svg.replace("my-svg", name)
     svg = re.sub(r"<script.*?</script>", "", svg, flags=re.DOTALL | re.IGNORECASE)
-    # An alternative text, and the size that the picture has: it shrinks to the page, and never grows.
+    # An alternative text, and the size that the picture has: it shrinks to the page, never grows, and is not made
+    # smaller than what can be read (the style sheet decides).
     svg = re.sub(r'role="[^"]*"', f'role="img" aria-label="{escape(title, quote=True)}"', svg, count=1)
+    svg = re.sub(r"max-width: ([0-9.]+px);", r"max-width: \1; --width: \1;", svg, count=1)
     return re.sub(r' aria-roledescription="[^"]*"', "", svg, count=1)
 
 
