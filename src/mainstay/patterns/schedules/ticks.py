@@ -25,6 +25,7 @@ FIELDS = {
     "month": "1 to 12 or JAN to DEC",
     "day-of-week": "0 to 7 or SUN to SAT",
 }
+SPANS = {"minute": 60, "hour": 24, "day-of-month": 31, "month": 12, "day-of-week": 7}
 SECOND = timedelta(seconds=1)
 LONGEST_SHIFT = timedelta(hours=25)
 """Clocks have been set forward or back by a whole day at most, where the date line moved."""
@@ -73,6 +74,7 @@ class Cron:
 
     def __post_init__(self) -> None:
         _parsed(self.expression)
+        _check_steps(self.expression)
         _ = self._zone
         if self.after(datetime(2000, 1, 1, tzinfo=UTC)) is None:
             raise Misuse(f"{self.expression!r} is never due: no such month has such a day")
@@ -173,6 +175,18 @@ def _parsed(expression: str) -> None:
             f"in the cron expression {expression!r}, the {name} {fields[list(FIELDS).index(name)]!r} is wrong:"
             f" it is * or {FIELDS[name]}, with lists (1,2), ranges (1-5) and steps (*/2)"
         ) from None
+
+
+def _check_steps(expression: str) -> None:
+    """To cron the minute ``*/90`` is minute 0: who writes it means every ninety minutes, and would get sixty."""
+    for (name, span), field in zip(SPANS.items(), expression.split(), strict=True):
+        for part in field.split(","):
+            step = part.partition("/")[2]
+            if step.isdecimal() and int(step) > span:
+                raise Misuse(
+                    f"in the cron expression {expression!r}, the {name} {field!r} is wrong: there are {span} of them,"
+                    f" so that a step of {step} comes to the first one alone; an interval of its own is every=… (seconds)"
+                )
 
 
 def _is_right(expression: str) -> bool:
