@@ -13,8 +13,9 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
+from mainstay.patterns import Misuse
 from mainstay.patterns.events import Event
-from mainstay.patterns.messages import Messages
+from mainstay.patterns.messages import Messages, NewMessage
 
 
 class Said(Event, key="what"):
@@ -181,3 +182,61 @@ async def test_a_commit_publishes_one_message_for_each_subscriber(lab: Lab, way:
         for id, (event, who) in zip(ids, ((e, w) for e in EVENTS for w in ("one", "two")), strict=True)
     ]
     assert lab.look("SELECT count(DISTINCT headers ->> 'id') FROM mainstay.message") == [2]
+
+
+MIXED = (EVENTS[0], NewMessage(kind="mail", payload="{}"))
+
+
+async def test_several_statements_in_autocommit_are_refused(lab: Lab, address: str) -> None:
+    """Events and messages in one call would commit one after the other, and a process may die in between."""
+    messages, url = lab.messages, make_url(address)
+    with (
+        psycopg.connect(address, autocommit=True) as plain,
+        pytest.raises(Misuse, match="without a transaction"),
+    ):
+        messages.publish_sync(plain, *MIXED)
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as other:
+        with pytest.raises(Misuse, match="without a transaction"):
+            await messages.publish(other, *MIXED)
+    raw = await asyncpg.connect(address)
+    with pytest.raises(Misuse, match="without a transaction"):
+        await messages.publish(raw, *MIXED)
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with Session(engine) as session, pytest.raises(Misuse, match="without a transaction"):
+        messages.publish_sync(session, *MIXED)
+    engine.dispose()
+    for driver in ("psycopg", "asyncpg"):
+        asynchronous = create_async_engine(
+            url.set(drivername=f"postgresql+{driver}"), isolation_level="AUTOCOMMIT"
+        )
+        async with AsyncSession(asynchronous) as session:
+            with pytest.raises(Misuse, match="without a transaction"):
+                await messages.publish(session, *MIXED)
+        await asynchronous.dispose()
+    assert lab.look("SELECT count(*) FROM mainstay.message") == [0]
+    assert len(await messages.publish(raw, *EVENTS)) == 4  # one statement is whole by itself
+    await raw.close()
+
+
+async def test_events_and_messages_in_one_transaction(lab: Lab, address: str) -> None:
+    """Whichever connection it is on; also in a transaction that is begun on one in autocommit."""
+    messages, url = lab.messages, make_url(address)
+    with psycopg.connect(address, autocommit=True) as plain, plain.transaction():
+        messages.publish_sync(plain, *MIXED)
+    async with await psycopg.AsyncConnection.connect(address) as other:
+        await messages.publish(other, *MIXED)
+    raw = await asyncpg.connect(address)
+    async with raw.transaction():
+        await messages.publish(raw, *MIXED)
+    await raw.close()
+    engine = create_engine(url.set(drivername="postgresql+psycopg"))
+    with Session(engine) as session, session.begin():
+        messages.publish_sync(session, *MIXED)
+    engine.dispose()
+    for driver in ("psycopg", "asyncpg"):
+        asynchronous = create_async_engine(url.set(drivername=f"postgresql+{driver}"))
+        async with asynchronous.begin() as connection:
+            await messages.publish(connection, *MIXED)
+        await asynchronous.dispose()
+    await lab.publish(*MIXED)
+    assert lab.look("SELECT count(*) FROM mainstay.message") == [7 * 3]

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.ext.asyncio import async_scoped_session as AsyncScopedSession
 from sqlalchemy.orm import Session, scoped_session
 
+from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages.statements import Statement
 from mainstay.patterns.transaction import Transaction
 
@@ -72,6 +73,45 @@ def fetch_sync(connection: Any, statement: Statement, values: Mapping[str, Any])
         f"a {type(connection).__qualname__} is no open transaction that messages can join; pass a Session,"
         " Connection, psycopg.Connection or Django connection (publish takes the ones with await)"
     )
+
+
+async def check_together(connection: Any) -> None:
+    """See to it that several statements on it stand or fall together.
+
+    Raises:
+        Misuse: each would commit by itself.
+    """
+    if isinstance(connection, AsyncSession | AsyncScopedSession):
+        connection = await connection.connection()
+    if isinstance(connection, AsyncConnection):
+        connection = connection.sync_connection
+    if not isinstance(connection, Transaction):
+        _check_together(connection)
+
+
+def check_together_sync(connection: Any) -> None:
+    """As `check_together`, for a connection as `fetch_sync` takes it."""
+    _check_together(
+        connection.connection() if isinstance(connection, Session | scoped_session) else connection
+    )
+
+
+def _check_together(connection: Any) -> None:
+    if isinstance(connection, Connection):
+        pooled = connection.connection
+        alone = getattr(pooled.dbapi_connection, "isolation_level", None) == "autocommit"  # asyncpg's
+        alone = alone or getattr(pooled.driver_connection, "autocommit", False) is True
+    elif (library := _library(connection)) == "asyncpg":
+        alone = not connection.is_in_transaction()
+    elif library == "django":
+        alone = connection.get_autocommit()
+    else:
+        alone = getattr(connection, "autocommit", False) is True and not connection.info.transaction_status
+    if alone:
+        raise Misuse(
+            "events and messages in one call are several statements, and without a transaction each of them commits by"
+            " itself; begin one, or publish them by a call each"
+        )
 
 
 def _fetch_sqlalchemy(

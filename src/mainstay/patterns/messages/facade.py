@@ -64,12 +64,16 @@ class Messages(Engine):
         Raises:
             Unserializable: a payload cannot be written as JSON.
             PayloadTooLarge: a payload is longer than 1 MiB.
+            Misuse: there are events as well as messages, and no transaction that would hold them together.
         """
         if not any(map(_are_events, set(map(type, items)))):
             return await super().publish(connection, *items)  # type: ignore[arg-type]
         from mainstay.patterns.events.publishing import publish
+        from mainstay.patterns.messages.connections import check_together
 
         ids: list[int | None] = []
+        if not all(map(_is_event, items)):
+            await check_together(connection)
         for events, group in groupby(items, _is_event):
             if events:
                 ids += await publish(connection, list(group))  # type: ignore[arg-type]
@@ -82,8 +86,11 @@ class Messages(Engine):
         if not any(map(_are_events, set(map(type, items)))):
             return super().publish_sync(connection, *items)  # type: ignore[arg-type]
         from mainstay.patterns.events.publishing import publish_sync
+        from mainstay.patterns.messages.connections import check_together_sync
 
         ids: list[int | None] = []
+        if not all(map(_is_event, items)):
+            check_together_sync(connection)
         for events, group in groupby(items, _is_event):
             if events:
                 ids += publish_sync(connection, list(group))  # type: ignore[arg-type]

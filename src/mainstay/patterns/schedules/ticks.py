@@ -185,7 +185,7 @@ def _check_steps(expression: str) -> None:
             if step.isdecimal() and int(step) > span:
                 raise Misuse(
                     f"in the cron expression {expression!r}, the {name} {field!r} is wrong: there are {span} of them,"
-                    f" so that a step of {step} comes to the first one alone; an interval of its own is every=… (seconds)"
+                    f" so that a step of {step} comes to the first one alone; every=… takes any number of seconds"
                 )
 
 
