@@ -110,6 +110,17 @@ def test_an_app_whose_import_fails_shows_its_own_traceback(
     assert "SystemExit" in last or files
 
 
+@pytest.mark.parametrize(
+    "code", ["import os; os.environ['SHOP_URL']", "import os\ndef make(): os.environ['SHOP_URL']"]
+)
+def test_a_variable_that_the_app_needs_is_named(code: str, start: Start, folder: Path) -> None:
+    """What a fresh machine usually lacks, whether the module asks for it or the function that makes the app."""
+    (folder / "needy.py").write_text(code)
+    ended = start("worker", "needy:make").wait()
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].endswith(": the environment variable SHOP_URL is not set.")
+
+
 def test_a_function_that_fails_to_make_the_app_shows_its_traceback(start: Start) -> None:
     """As an import does."""
     ended = start("worker", "app:fail").wait()

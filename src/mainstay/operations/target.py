@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -52,7 +53,8 @@ async def resolve(found: Any, target: str) -> Engine:
                 made = await made
         except Exception as error:
             raise MainstayError(
-                f"{target!r} could not be made: calling it failed.", details=_brief(error)
+                f"{target!r} could not be made: {_unset(error) or 'calling it failed'}.",
+                details=_brief(error),
             ) from error
     if isinstance(made, Engine):
         return made
@@ -77,8 +79,17 @@ def _import(name: str, target: str) -> ModuleType:
 
 def _failed(name: str, error: BaseException) -> MainstayError:
     return MainstayError(
-        f"the module {name!r} cannot be imported: see its error above.", details=_brief(error)
+        f"the module {name!r} cannot be imported: {_unset(error) or 'see its error above'}.",
+        details=_brief(error),
     )
+
+
+def _unset(error: BaseException) -> str:
+    """That a variable is not set, where the error is `os.environ`'s: on a fresh machine the usual reason."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames and error.args and frames[-1].f_code is type(os.environ).__getitem__.__code__:
+        return f"the environment variable {error.args[0]} is not set"
+    return ""
 
 
 def _missing(holder: Any, name: str, step: str) -> str:
