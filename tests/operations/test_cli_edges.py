@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -56,6 +58,13 @@ def test_an_argument_that_is_no_text(option: str, mainstay: Mainstay, sql: objec
     argument = os.fsdecode(b"caf\xe9")
     refusal = mainstay("messages", "list", option, argument).refusal
     assert "no UTF-8" in refusal and "fault of Mainstay" not in refusal
+
+
+def test_a_supervisor_carries_nothing_of_what_it_runs() -> None:
+    """Neither the patterns nor what they stand on: its processes have that."""
+    code = "import sys, mainstay.operations.supervisor; print({'mainstay.patterns', 'sqlalchemy'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "set()\n"
 
 
 def test_every_signal_can_be_told() -> None:
