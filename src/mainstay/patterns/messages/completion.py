@@ -174,7 +174,7 @@ class Completion:
             finally:
                 self._writing = ()
             self.due = max(0, self.due - len(batch))
-            self._worker.room()
+            self._worker.leasing.room()
         self._quiet.set()
 
     async def _write(self, name: str, batch: Sequence[tuple[Message, tuple[Any, ...]]]) -> None:

@@ -2,7 +2,7 @@
 
 One event loop, five connections: one leases, one completes, one does the upkeep (`upkeep.py`), one keeps the worker
 alive whatever the others wait for, one listens.
-The heart is `_lease`: it is never asleep while there is room and a queue that may hold something ("hungry").
+Here are its life and the attempts of handlers; what it takes is in `leasing.py`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, Self
 from mainstay.patterns.errors import Misuse, PatternError
 from mainstay.patterns.messages import connections
 from mainstay.patterns.messages.completion import Completion, as_json, failure
-from mainstay.patterns.messages.driver import Link, transaction
+from mainstay.patterns.messages.driver import Link
 from mainstay.patterns.messages.event_loop import timed
 from mainstay.patterns.messages.handler import GiveUp, Handler, NotNow, TryAgain
+from mainstay.patterns.messages.leasing import Leasing
 from mainstay.patterns.messages.message import AT_WORK, LeaseLost, Message
 from mainstay.patterns.messages.statements import load
 from mainstay.patterns.messages.upkeep import Upkeep
@@ -43,21 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mainstay.messages")
 SQL = load(__package__)
 
-FIRST_POLL = 0.02
-"""Seconds after falling asleep until the first look; each further one follows after twice the time, up to `poll`.
-
-A publisher that looked for sleeping workers before this one fell asleep, and commits after, wakes nobody. By doubling,
-its message is found within about as much time as its transaction took."""
-SIP = 0.005
-"""Seconds at least between two leases while less than a quarter of the slots is free: a few at a time cost the most."""
 MOST_THREADS = 32
 """Plain functions at work at once in one worker."""
-FULL = 1.0
-"""Seconds until a queue is looked at again that was at its limit of messages at work."""
-RECOUNT = 5.0
-"""Seconds between two looks for leases of which this worker has never heard."""
-QUEUES_AT_ONCE = 64
-"""How many queues one lease statement looks into."""
 
 
 class ReadOnlyDatabase(PatternError):
@@ -145,35 +133,16 @@ class Worker:
         self.failed = 0
         self.running: dict[tuple[int, int], Running] = {}
         """By message and lease: after a long absence this worker may meet a message again that it still runs."""
-        self._kinds = list(self.handlers)
         self._ready: deque[Running] = deque()
-        self._hungry: set[str] = set()
-        self._left_alone: set[str] = set()
-        self._keyed: set[str] = set()
-        """Queues in which messages with keys have been met."""
-        self._order: deque[str] = deque(self.queues)
-        self._served = frozenset(self.queues)
-        self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self.started = asyncio.Event()
         """Set once messages are being taken."""
-        self._idle = False
-        self._last_rest = 0.0
-        self._pause = FIRST_POLL
-        self._looked = False
         self._held = (-math.inf, "")
-        self._rate = 0.0
-        self._measured = (0.0, 0)
-        self._lease_took = 0.0
-        self._leased_at = 0.0
-        self._recounted = -math.inf
         self._transactions = asyncio.Semaphore(max(1, self.database.engine.pool.size() - 1))  # type: ignore[attr-defined]
         self._threads: ThreadPoolExecutor | None = None
         self._thread_room = asyncio.Semaphore(min(MOST_THREADS, concurrency))
-        # A lease lost in a crash of the server only means that the message is due again: no need to wait for the disk.
-        self._leasing = Link(self.database, "leases", settings="SET synchronous_commit = off")
-        self._listening = Link(self.database, "listens")
+        self.leasing = Leasing(self)
         self.completion = Completion(self)
         self.upkeep = Upkeep(self)
         self._main: asyncio.Task[None] | None = None
@@ -195,11 +164,11 @@ class Worker:
             tasks = [
                 asyncio.create_task(self._forever(step, until), name=f"mainstay {name}")
                 for name, step, until in (
-                    ("leases", self._lease, self._stopping),
+                    ("leases", self.leasing.step, self._stopping),
                     ("completes", self.completion.step, self._ended),
                     ("upkeep", self.upkeep.step, self._ended),
                     ("heartbeat", self.upkeep.heartbeat, self._ended),
-                    ("listens", self._listen, self._ended),
+                    ("listens", self.leasing.listen, self._ended),
                 )
             ]
             self.started.set()
@@ -230,7 +199,7 @@ class Worker:
             for one in list(self.running.values()):
                 one.cancel("stopping")
         self._stopping.set()
-        self._wake.set()
+        self.leasing.room()
 
     async def __aenter__(self) -> Self:
         """Run in the background until the block ends."""
@@ -263,14 +232,14 @@ class Worker:
         for starting in self.messages.starting:
             await starting(self)
         await self.upkeep.read_limits()
-        self._hungry.update(self._served)
+        self.leasing.feed(self.queues)
 
     async def register(self) -> None:
         """Become a worker, or a new one where the old has been declared gone."""
         rows = await self.upkeep.link.fetch(
             SQL["register_worker"], name=self.name, lease=self.lease_seconds, info=json.dumps(self.info())
         )
-        self.id, self._idle = rows[0][0], False
+        self.id, self.leasing.idle = rows[0][0], False
 
     def lost(self) -> None:
         """Others have taken over what was leased here: drop it, whatever state it is in."""
@@ -346,200 +315,29 @@ class Worker:
 
     def _links(self) -> Sequence[Link]:
         return (
-            self._leasing,
-            self._listening,
+            self.leasing.link,
+            self.leasing.listening,
             self.completion.link,
             self.upkeep.link,
             self.upkeep.pulse,
         )
 
-    # --------------------------------------------------------------------------------------- leasing
-
     def feed(self, queues: Iterable[str]) -> None:
         """These queues may hold something."""
-        served = self._served.intersection(queues) - self._left_alone
-        if served:
-            self._hungry |= served
-            self._wake.set()
-
-    def leave_alone(self, queue: str, seconds: float) -> None:
-        """Take nothing from this queue for so long: what its messages need is away."""
-        if queue not in self._left_alone:
-            self._left_alone.add(queue)
-            asyncio.get_running_loop().call_later(seconds, self._come_back, queue)
-
-    def _come_back(self, queue: str) -> None:
-        self._left_alone.discard(queue)
-        self.feed((queue,))
-
-    def room(self) -> None:
-        """There may be room for more."""
-        self._wake.set()
-
-    async def _lease(self) -> None:
-        if time.monotonic() - self._recounted >= RECOUNT:
-            await self._recount()
-        self._hungry -= self._left_alone
-        # Ahead of the free slots, as many as will become free while the statement is on its way.
-        room = self.concurrency + min(self.concurrency, int(self._rate * self._lease_took))
-        # What is done and not yet written down counts too, or a crash would repeat all of it.
-        room -= len(self.running) + len(self._ready) + max(0, self.completion.due - self.concurrency)
-        asked = [name for name in self._order if name in self._hungry][:QUEUES_AT_ONCE] if room > 0 else []
-        if room > 0 and not asked:
-            await self._rest()
-            return
-        if not asked:
-            self._wake.clear()
-            await self._woken(RECOUNT)
-            return
-        if room * 4 < self.concurrency and (early := self._leased_at + SIP - time.monotonic()) > 0:
-            await asyncio.sleep(early)
-            return
-        if self._idle and time.monotonic() - self._last_rest > 1.0:
-            self._idle = False
-            await self._leasing.fetch(SQL["set_idle"], worker=self.id, idle=False)
-        limited, keyed = asked[0] in self.upkeep.limited, asked[0] in self._keyed
-        if limited:
-            asked = asked[:1]
-        else:
-            asked = [
-                name for name in asked if name not in self.upkeep.limited and (name in self._keyed) == keyed
-            ]
-        self._hungry.difference_update(asked)
-        begun = time.monotonic()
-        try:
-            if limited:
-                rows = await self._lease_limited(asked[0], room)
-            else:
-                rows = await self._leased(asked, room, False)
-        except BaseException:
-            self._hungry.update(asked)
-            self._recounted = -math.inf  # the server may have done it
-            raise
-        self._measure(begun)
-        self._leased_at = self._measured[0]
-        self._looked = self._looked and not rows
-        if rows:
-            # Full: what was asked after the last queue that gave may hold more, and that one too. And it goes last.
-            last = rows[-1][3]
-            if len(rows) >= room:
-                self._hungry.update(asked[asked.index(last) :])
-            self._order.remove(last)
-            self._order.append(last)
-        for row in rows:
-            if row[1]:
-                self._take(row)
-            else:
-                self._hungry.add(row[3])
-                self._keyed.add(row[3])
-
-    async def _leased(self, queues: Sequence[str], most: int, locked: bool) -> Sequence[Sequence[Any]]:
-        statement = SQL["lease" if queues[0] in self._keyed else "lease_plain"]
-        return await self._leasing.fetch(
-            statement, worker=self.id, queues=queues, kinds=self._kinds, most=most, locked=locked
-        )
-
-    async def _lease_limited(self, queue: str, most: int) -> Sequence[Sequence[Any]]:
-        """Lease from a queue with limits over all workers: one worker at a time, counting first."""
-        loop = asyncio.get_running_loop()
-        async with transaction(self._leasing):
-            if not await self._leasing.fetch(SQL["lock_limited_queue"], queue=queue):
-                if queue in self.upkeep.limited:
-                    loop.call_later(0.02, self.feed, (queue,))
-                return ()
-            room, wait = (await self._leasing.fetch(SQL["room_in_limited_queue"], queue=queue, most=most))[0]
-            if room == 0:
-                # Others' completions free room without a word, so look again.
-                wait = wait if wait is not None and wait > 0 else min(FULL, self.poll)
-                loop.call_later(wait, self.feed, (queue,))
-                return ()
-            rows = await self._leased([queue], room, True)
-            if started := sum(1 for row in rows if row[1]):
-                await self._leasing.fetch(SQL["count_starts"], queue=queue, started=started)
-            if len(rows) >= room:
-                self._hungry.add(queue)
-            return rows
-
-    def _measure(self, begun: float) -> None:
-        now = time.monotonic()
-        self._lease_took = now - begun
-        at, finished = self._measured
-        if now > at:
-            self._rate += 0.3 * ((self.finished - finished) / (now - at) - self._rate)
-        self._measured = (now, self.finished)
-
-    async def _rest(self) -> None:
-        """Nothing to take: ask to be woken, look once more, and sleep."""
-        self._wake.clear()
-        if not self._idle:
-            await self._leasing.fetch(SQL["set_idle"], worker=self.id, idle=True)
-            self._idle = True
-            self._pause = FIRST_POLL
-        self._last_rest = time.monotonic()
-        # What is there and was not given (its queue paused or full, its kind unknown) is looked at again after a pause.
-        if not self._looked:
-            self._looked = True
-            self.feed(row[0] for row in await self._leasing.fetch(SQL["queues_with_work"]))
-            if self._hungry:
-                return
-        pause, self._pause = self._pause, min(self._pause * 2, self.poll)
-        await self._woken(pause)
-        self._looked = False
-        self._last_rest = time.monotonic()
-        self._measured = (self._last_rest, self.finished)
-
-    async def _woken(self, most: float) -> None:
-        """Sleep until woken, for `most` seconds."""
-        timer = asyncio.get_running_loop().call_later(most, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
-
-    async def _recount(self) -> None:
-        """Give back what was leased for this worker by a statement whose answer got lost on its way.
-
-        Only here, where no lease is on its way. What is done meanwhile is not running any more.
-        """
-        known = [*self.running, *((one.message.id, one.message.lease) for one in self._ready)]
-        known += self.completion.known()
-        rows = await self._leasing.fetch(
-            SQL["hand_back_unknown"],
-            worker=self.id,
-            ids=[id for id, _ in known],
-            leases=[lease for _, lease in known],
-        )
-        self._recounted = time.monotonic()
-        if rows:
-            log.warning(
-                "worker %s: a lease of %s messages had never been heard of here, and they are due again",
-                self.name,
-                len(rows),
-            )
-            self.feed(row[1] for row in rows)
-
-    async def _listen(self) -> None:
-        def notified(channel: str, payload: str) -> None:
-            if channel == "mainstay_messages":
-                self._pause = FIRST_POLL
-                self.feed((payload,))
-            else:
-                self.upkeep.hurry()
-
-        driver = await self._listening.driver()
-
-        def listening() -> None:
-            self.feed(self.queues)  # what was published while nobody listened
-
-        try:
-            await driver.listen(("mainstay_messages", "mainstay_control"), notified, listening)
-        finally:
-            await self._listening.drop()
-        raise ConnectionError("the connection that listens has ended")
+        self.leasing.feed(queues)
 
     # --------------------------------------------------------------------------------------- running
 
-    def _take(self, row: Sequence[Any]) -> None:
+    def held(self) -> int:
+        """How many messages are at work or wait for their turn here."""
+        return len(self.running) + len(self._ready)
+
+    def known(self) -> list[tuple[int, int]]:
+        """Their ids and leases."""
+        return [*self.running, *((one.message.id, one.message.lease) for one in self._ready)]
+
+    def take(self, row: Sequence[Any]) -> None:
+        """A message has been leased: begin it, or as soon as there is room."""
         id, lease, attempt, queue, kind, payload, headers, key, published_at, expired, unique_held = row
         handler = self.handlers[kind]
         message = Message(
@@ -614,7 +412,7 @@ class Worker:
                 )
             if self._ready:
                 self._start()
-            self._wake.set()
+            self.leasing.room()
 
     def _failed(self, one: Running, error: BaseException) -> None:
         message, handler = one.message, one.handler
@@ -632,7 +430,7 @@ class Worker:
         if isinstance(error, NotNow):
             self.completion.postpone(message, str(error), error.after)
             if error.whole_queue:
-                self.leave_alone(message.queue, error.after)
+                self.leasing.leave_alone(message.queue, error.after)
             return
         self.failed += 1
         delay = handler.retry.delay(message.attempt)
@@ -707,7 +505,7 @@ class Worker:
         if not await connections.fetch(tx, SQL[name], {"worker": self.id, **values}):
             raise LeaseLost("its lease has gone to another worker, so this attempt is rolled back")
         if message.key is not None or message.queue in self.upkeep.limited:
-            tx.after_commit(partial(self.feed, (message.queue,)))
+            tx.after_commit(partial(self.leasing.feed, (message.queue,)))
 
     async def report_progress(self, message: Message, progress: Any) -> None:
         """Store the progress of a running message."""
