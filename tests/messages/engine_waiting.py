@@ -14,8 +14,8 @@ def dsn(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
-    """Wait for a condition, at most so long; fail then."""
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
+    """Wait for a condition; fail after so long, which is more than a busy machine takes to start a process."""
     end = time.monotonic() + seconds
     while True:
         result = condition()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,16 +23,27 @@ from held_proxy import HeldProxy
 from sqlalchemy import URL
 
 from mainstay.patterns import Database, schema
-from mainstay.patterns.messages import GiveUp, Handler, Message, Messages, NewMessage, NotNow, Retry, driver
+from mainstay.patterns.messages import (
+    GiveUp,
+    Handler,
+    Message,
+    Messages,
+    NewMessage,
+    NotNow,
+    PooledByTransaction,
+    Retry,
+    driver,
+)
 from mainstay.patterns.messages.driver import Link, transaction
 from mainstay.patterns.schema import upgrade
 
 DRIVERS = pytest.mark.parametrize("name", ["psycopg", "asyncpg"])
 
 
-def through(empty: URL, name: str, port: int) -> Database:
+def through(empty: URL, name: str, port: int, **options: Any) -> Database:
     """The database by way of a proxy."""
-    return Database(empty.set(drivername=f"postgresql+{name}", host="127.0.0.1", port=port), pool_size=6)
+    address = empty.set(drivername=f"postgresql+{name}", host="127.0.0.1", port=port)
+    return Database(address, pool_size=6, **options)
 
 
 # ------------------------------------------------------------------------------------------------ network
@@ -64,8 +81,8 @@ async def test_what_a_worker_knows_of_is_not_given_back(
     db: Database, messages: Messages, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Waiting for its turn, at work, or done and not yet written down: each is known, however often it is looked."""
-    monkeypatch.setattr("mainstay.patterns.messages.worker.RECOUNT", 0.0)
-    monkeypatch.setattr("mainstay.patterns.messages.worker.SIP", 0.0)
+    monkeypatch.setattr("mainstay.patterns.messages.leasing.RECOUNT", 0.0)
+    monkeypatch.setattr("mainstay.patterns.messages.leasing.SIP", 0.0)
     ran: list[int] = []
 
     async def work(message: Message) -> None:
@@ -102,6 +119,90 @@ async def test_a_dead_network_is_noticed_as_a_transaction_ends(
         monkeypatch.undo()
         async with transaction(link):  # by a new connection
             pass
+
+
+# ------------------------------------------------------------------------------------------------ poolers
+
+
+@pytest.fixture
+def pooler(empty: URL) -> Iterator[Callable[[str], int]]:
+    """Start PgBouncer in front of the database; its port."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    started: list[subprocess.Popen[bytes]] = []
+    folder = Path(tempfile.mkdtemp(prefix="mainstay-pgbouncer-"))
+
+    def start(mode: str) -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        file = folder / "pgbouncer.ini"
+        file.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={empty.port or 5432} user={empty.username or 'postgres'}"
+            + (f" password={empty.password}" if empty.password else "")
+            + f"\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            f"auth_type = any\npool_mode = {mode}\nunix_socket_dir =\n"
+        )
+        as_nobody: dict[str, Any] = {}
+        if os.geteuid() == 0:  # as which it refuses to run
+            as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": ()}
+            folder.chmod(0o755)
+        started.append(subprocess.Popen([program, "-q", str(file)], stderr=subprocess.DEVNULL, **as_nobody))
+        end = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return port
+            except OSError:
+                assert time.monotonic() < end, "PgBouncer does not listen"
+                time.sleep(0.02)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    shutil.rmtree(folder)
+
+
+@DRIVERS
+async def test_a_pooler_that_gives_each_transaction_another_connection(
+    empty: URL, name: str, pooler: Callable[[str], int]
+) -> None:
+    """Publishing goes through it; a worker refuses it, and leaves no setting on a connection that others get."""
+    port = pooler("transaction")
+    options = {"connect_args": {"prepare_threshold": None}} if name == "psycopg" else {}
+    async with through(empty, name, port, **options) as pooled:
+        messages = Messages(pooled)
+        messages.handle(Handler(kind="work", call=print))
+        if name == "psycopg":  # asyncpg does not bear such a pooler at its defaults
+            async with pooled.transaction() as tx:
+                assert await tx.publish(NewMessage(kind="work", payload="{}")) == [1]
+        with pytest.raises(Exception, match="pool_mode") as refused:
+            await driver.connect(pooled, "test")
+        assert name == "asyncpg" or refused.type is PooledByTransaction  # asyncpg may have told before
+        with psycopg.connect(dsn(empty.set(host="127.0.0.1", port=port))) as user:
+            for setting, usual in (("synchronous_commit", "on"), ("enable_seqscan", "on")):
+                row = user.execute("SELECT current_setting(%s)", (setting,)).fetchone()
+                assert row == (usual,)
+
+
+@DRIVERS
+async def test_a_pooler_by_session(empty: URL, sql: Any, name: str, pooler: Callable[[str], int]) -> None:
+    """It keeps each connection apart: a worker works through it, woken by notifications."""
+    ran = asyncio.Event()
+
+    async def work(message: Message) -> None:
+        ran.set()
+
+    async with through(empty, name, pooler("session")) as pooled:
+        messages = Messages(pooled)
+        messages.handle(Handler(kind="work", call=work))
+        async with messages.worker(poll=60.0):
+            await until(lambda: sql("SELECT idle FROM mainstay.worker") == [(True,)])
+            async with pooled.transaction() as tx:
+                await tx.publish(NewMessage(kind="work", payload="{}"))
+            await asyncio.wait_for(ran.wait(), 10)
 
 
 # ----------------------------------------------------------------------------------------------- settings

@@ -19,7 +19,8 @@ PatternError
     └── TransactionAborted
 
 Errors that belong to one pattern alone stand beside it (of messages: `GiveUp`, `TryAgain`, `LeaseLost`,
-`PayloadTooLarge`, `ReadOnlyDatabase`, `Unserializable`; of the schema: `SchemaBehind`); all of them are `PatternError`.
+`PayloadTooLarge`, `PooledByTransaction`, `ReadOnlyDatabase`, `Unserializable`; of the schema: `SchemaBehind`); all of
+them are `PatternError`.
 
 Errors of the database stay what they are (`sqlalchemy.exc.DBAPIError`); `sqlstate` reads their code.
 """

@@ -10,6 +10,7 @@ Guarantees. What a handler does through its transaction happens exactly once. Wh
 once; `Message.idempotency_key` is the same in every attempt, so that the other side can tell.
 """
 
+from mainstay.patterns.messages.driver import PooledByTransaction
 from mainstay.patterns.messages.engine import Engine, Publishable
 from mainstay.patterns.messages.facade import Messages
 from mainstay.patterns.messages.handler import GiveUp, Handler, NotNow, Retry, TryAgain
@@ -26,6 +27,7 @@ __all__ = [
     "NewMessage",
     "NotNow",
     "PayloadTooLarge",
+    "PooledByTransaction",
     "Publishable",
     "ReadOnlyDatabase",
     "Retry",

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from mainstay.patterns.database import Database
+from mainstay.patterns.errors import Misuse
 from mainstay.patterns.messages.statements import Statement
 
 Row = Sequence[Any]
@@ -35,6 +36,10 @@ _NOT_THE_DATABASES = (
 )
 
 
+class PooledByTransaction(Misuse):
+    """A worker was given a pooler that hands its connections to others between two transactions."""
+
+
 class Driver(Protocol):
     """One connection. Statements run in autocommit, or in the block of `transaction`."""
 
@@ -57,14 +62,17 @@ async def connect(database: Database, name: str, *, settings: str = "") -> Drive
     """A connection beside the pool of `database`, as `name` in ``pg_stat_activity``.
 
     Raises:
+        PooledByTransaction: somebody between gives it to others, too.
         Exception: what the driver raises when it cannot connect; see `is_lost`.
     """
     pooled = await database.engine.raw_connection()
     raw: Any = pooled.driver_connection
     pooled.detach()  # it is ours now and does not count in the pool
-    driver: Driver = (_Asyncpg if type(raw).__module__.startswith("asyncpg") else _Psycopg)(raw)
+    driver = _driver(raw)
     try:
         async with asyncio.timeout(PATIENCE):
+            if await driver.server() != driver.told:
+                await _refuse_pooling_by_transaction(database, driver)
             if isinstance(driver, _Psycopg):
                 await raw.rollback()
                 await raw.set_autocommit(True)
@@ -78,6 +86,31 @@ async def connect(database: Database, name: str, *, settings: str = "") -> Drive
         await driver.close()  # nobody else knows of it
         raise
     return driver
+
+
+def _driver(raw: Any) -> _Psycopg | _Asyncpg:
+    return (_Asyncpg if type(raw).__module__.startswith("asyncpg") else _Psycopg)(raw)
+
+
+async def _refuse_pooling_by_transaction(database: Database, driver: _Psycopg | _Asyncpg) -> None:
+    """Somebody stands between: does he give this connection's server to others between two transactions?"""
+    for _ in range(3):
+        before = await driver.server()
+        pooled = await database.engine.raw_connection()
+        second = _driver(pooled.driver_connection)
+        pooled.detach()
+        try:
+            beside = await second.server(keep=True)
+            after = await driver.server()
+        finally:
+            await second.close()
+        if beside == before or after != before:
+            raise PooledByTransaction(
+                "the database URL leads to a pooler that gives connections out by transaction (as PgBouncer does with"
+                " pool_mode = transaction), and a worker has settings, prepared statements and LISTEN on its own,"
+                " which others would find on theirs; give it a URL that leads to PostgreSQL itself, or to a pool with"
+                " pool_mode = session"
+            )
 
 
 IDLE_IN_TRANSACTION = 10.0
@@ -162,6 +195,16 @@ class _Psycopg:
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._lock = asyncio.Lock()
+        self.told: int = raw.info.backend_pid
+        """The process of the server, by what it said as the connection was made."""
+
+    async def server(self, *, keep: bool = False) -> int:
+        """The process that is at the other end in this moment; `keep` a transaction open on it."""
+        cursor = await self._raw.execute("SELECT pg_backend_pid()")
+        (process,) = await cursor.fetchone()
+        if not keep:
+            await self._raw.rollback()
+        return int(process)
 
     async def fetch(self, statement: Statement, /, **values: Any) -> Sequence[Row]:
         async with self._lock:
@@ -191,6 +234,14 @@ class _Asyncpg:
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._lock = asyncio.Lock()
+        self.told: int = raw.get_server_pid()
+
+    async def server(self, *, keep: bool = False) -> int:
+        await self._raw.execute("BEGIN")  # a prepared statement would not outlive it, where servers change
+        process: int = await self._raw.fetchval("SELECT pg_backend_pid()")
+        if not keep:
+            await self._raw.execute("ROLLBACK")
+        return process
 
     async def fetch(self, statement: Statement, /, **values: Any) -> Sequence[Row]:
         async with self._lock:
