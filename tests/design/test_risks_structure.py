@@ -10,6 +10,7 @@ from blueprint_text import result_of, risks_of
 
 from mainstay.architect.design.risks import kinds
 from mainstay.architect.design.risks.overlapping_run import shortest
+from mainstay.architect.findings import Severity
 
 SHOP = """
 actors:
@@ -582,6 +583,42 @@ def test_a_load_that_is_only_assumed_makes_no_table_grow() -> None:
     text = changed(SHOP, ("actors:", "assume: {load: 100/s}\nactors:"))
     assert [risk.subject for risk in risks_of(text, "table-growth")] == ["orders"]  # said, in its own place
     assert not risks_of(changed(SHOP, ("actors:", "assume: {rows: 1000000}\nactors:")), "table-growth")
+
+
+def test_who_signs_up_by_another_service_checks_no_secret() -> None:
+    """The account is its own row, the password lies with who is called; signing in remains a check."""
+    text = changed(SHOP, ("      Order: {id", "      Profile: {id: uuid}\n      Order: {id"))
+    text = changed(text, (PRODUCT, PRODUCT + "\n      Login: {name: text, password: text secret}"))
+    text = changed(
+        text, ("release: {takes", "make: {takes: {p: text secret}, creates: Login}\n      release: {takes")
+    )
+    join = "join: {by: anyone, takes: {p: text secret}, creates: Profile, calls: stock.make}"
+    (risk,) = risks_of(changed(text, (PAY, f"{PAY}\n      {join}")), "missing-rate-limit")
+    assert risk.message == "orders.join is open to anyone, creates Profile, and has no limit"
+    enter = "enter: {by: anyone, takes: {p: text secret}, gives: text}"
+    (risk,) = risks_of(changed(text, (PAY, f"{PAY}\n      {enter}")), "missing-rate-limit")
+    assert "checks a secret" in risk.message
+
+
+@pytest.mark.parametrize(
+    ("calls", "told"),
+    [
+        ("[stock.reserve else nothing]", False),
+        ("[stock.reserve else nothing, bank]", True),  # what comes after it may fail, and it has written
+        ("[stock.reserve]", True),
+    ],
+)
+def test_a_last_write_that_may_fail_needs_no_saga(calls: str, told: bool) -> None:
+    text = changed(SHOP, place(f"calls: {calls}"))
+    assert [risk.subject for risk in risks_of(text, "saga-missing")] == (["orders.place"] if told else [])
+
+
+def test_how_loud_a_saga_is_asked_for_depends_on_what_cannot_be_undone() -> None:
+    text = changed(SHOP, place("calls: [stock.note, bank]"))
+    text = changed(text, ("release: {takes", "note: {changes: Product.left}\n      release: {takes"))
+    assert [risk.severity for risk in risks_of(text, "saga-missing")] == [Severity.MEDIUM]
+    paid = changed(text, (PRODUCT, "Product: {sku: text, left: money}"))
+    assert [risk.severity for risk in risks_of(paid, "saga-missing")] == [Severity.CRITICAL]
 
 
 def test_services_behind_one_other_are_told_of_once() -> None:

@@ -87,7 +87,11 @@ def checks_secret(system: System, op: Op) -> bool:
     """
     named = any(op.name.startswith(name) or op.name.endswith(name) for name in SIGN_IN)
     given = any("secret" in type.marks for type in op.spec.takes.values())
-    sets = any(write.how == "creates" and write.entity.holds("secret") for _, write in written(op))
+    sets = any(
+        write.how == "creates" and write.entity.holds("secret")
+        for each in behind(op)
+        for write in each.writes
+    )
     return (named or (given and not sets)) and bool(open_to_all(system, op))
 
 

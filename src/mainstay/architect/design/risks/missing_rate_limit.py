@@ -13,7 +13,7 @@ from mainstay.architect.design.questions import (
     waited,
     written,
 )
-from mainstay.architect.design.risks import Kind, Risk, Study
+from mainstay.architect.design.risks import Kind, Risk, Study, unguarded_operation
 from mainstay.architect.design.system import Act, Dep, Op, System
 from mainstay.architect.findings import Severity
 
@@ -58,7 +58,7 @@ def assess(study: Study) -> Iterator[Risk]:
             if isinstance(edge.target, Dep) and changes_there(edge.target)
         ]
         writes = written(op)
-        if any(write.how != "creates" for _, write in writes):
+        if opened and unguarded_operation.changed(op):
             continue  # unguarded-operation says worse of it
         if opened and not front and (writes or calls):
             what = (

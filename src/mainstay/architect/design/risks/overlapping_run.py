@@ -11,7 +11,7 @@ from itertools import islice, pairwise
 from mainstay.architect.design.figures import PER_SECOND, SECONDS, Figure, at_least, show
 from mainstay.architect.design.flows import Flows
 from mainstay.architect.design.risks import Kind, Risk, Study
-from mainstay.architect.design.system import Dep, Op, System
+from mainstay.architect.design.system import Dep, Op
 from mainstay.architect.design.times import Times
 from mainstay.architect.design.trees import groups
 from mainstay.architect.design.units import Duration

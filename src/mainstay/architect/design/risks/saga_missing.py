@@ -18,8 +18,8 @@ KIND = Kind(
     why="There is no transaction over several databases. Where the second service refuses, times out or dies, "
     "the first "
     "has already written: stock stays reserved, money stays held, and nobody knows which orders are affected.",
-    wrong_when="Where the writes need not agree: a counter, a log, a cache that repairs itself. Where one of "
-    "the services "
+    wrong_when="Where the writes need not agree: a counter, a log, a cache that repairs itself; a last call with "
+    "'else nothing' is taken to say so. Where one of the services "
     "shares the database of another (then it is one transaction, and a risk of another kind).",
     remedy="Make it a saga: durable steps, each with an undo, and a pivot after which it goes only forward.",
     patterns=("saga",),
@@ -35,16 +35,19 @@ def assess(study: Study) -> Iterator[Risk]:
     for op in study.system.ops.values():
         if any(edge.waits for edge in op.callers):
             continue  # told of where the chain starts
-        writers = [each for each in waited_for(op) if each.writes]
+        needed = _needed(op)
+        writers = [each for each in waited_for(op) if each.writes and each in needed]
         services = {writer.service for writer in writers}
         if len(services) < 2 or all(writer is op for writer in writers):
             continue
-        steps = [writer for writer in _in_order(op) if writer.writes and writer is not op]
+        steps = [
+            writer for writer in _in_order(op) if writer.writes and writer is not op and writer in needed
+        ]
         lacking = _lacking(op, steps)
         undone = [f"{step.name} -> {step.undo.name}" for step in steps if step.undo is not None]
         if not lacking and op.spec.saga:
             continue
-        money = any(holds_money(write.entity) for writer in writers for write in writer.writes)
+        money = any(holds_money(write.entity) for step in lacking for write in step.writes)
         wrote = f"{op.id} writes in {listed(services)}"
         if lacking:
             names = listed([step.id for step in lacking])
@@ -60,7 +63,7 @@ def assess(study: Study) -> Iterator[Risk]:
                 + (", or make it the last step" if len(lacking) == 1 else "")
                 + ("" if op.spec.saga else f"; then say {op.id} saga: true")
             )
-            severity = Severity.CRITICAL if money else Severity.HIGH
+            severity = Severity.CRITICAL if money else Severity.HIGH if len(lacking) > 1 else Severity.MEDIUM
         else:
             told = (
                 f"its steps can be undone ({', '.join(undone)})"
@@ -109,6 +112,22 @@ def _empty_undos(study: Study) -> Iterator[Risk]:
             study.system.at(*undo.where),
             severity=Severity.MEDIUM,
         )
+
+
+def _needed(op: Op) -> set[Op]:
+    """What a run must have written: all that it waits for, less last calls of which it is said that they may fail."""
+    found = {op}
+    stack = [op]
+    while stack:
+        edges = stack.pop().edges
+        last = max((at for at, edge in enumerate(edges) if edge.waits and not edge.optional), default=-1)
+        for at, edge in enumerate(edges):
+            if not edge.waits or (edge.optional and at > last):
+                continue
+            if isinstance(edge.target, Op) and edge.target not in found:
+                found.add(edge.target)
+                stack.append(edge.target)
+    return found
 
 
 def _in_order(op: Op) -> list[Op]:

@@ -79,27 +79,27 @@ def assess(study: Study) -> Iterator[Risk]:
 
 
 def _too_open(system: System, op: Op) -> Risk | None:
-    made, changed = _made(op), _changed(op)
+    made, changes = _made(op), changed(op)
     given = op.spec.gives.type.entity if op.spec.gives and op.spec.gives.type else ""
     echo = bool(given) and system.entity(given, op.service, op.where) in made  # gives back what it was given
     personal = [] if echo else given_by(system, op)
     opened = open_to_all(system, op)
-    if opened and (personal or changed) and not checks_secret(system, op):
+    if opened and (personal or changes) and not checks_secret(system, op):
         if personal:
             what = f"gives {listed(personal[:3])}"
         else:
-            by, write = changed[0]
+            by, write = changes[0]
             what = f"{write.how} {write.entity.name}" + (f" by {by.id}" if by is not op else "")
         return _risk(
             system,
             op,
             f"{op.id} is open to {listed(opened)} and {what}",
-            f"{len(opened)} without sign-in × {len(personal)} personal fields given, {len(changed)} kinds of "
+            f"{len(opened)} without sign-in × {len(personal)} personal fields given, {len(changes)} kinds of "
             "rows changed",
             "let only those call it who have signed in, and over their own",
-            Severity.CRITICAL if changed else Severity.HIGH,
+            Severity.CRITICAL if changes else Severity.HIGH,
         )
-    if opened and not changed:
+    if opened and not changes:
         return None  # whoever signs in sees no more than everybody does
     touched = _touched(system, op)
     owned = [entity for entity in touched if belongs(system, entity)]
@@ -134,7 +134,7 @@ def _made(op: Op) -> set[Entity]:
     return {write.entity for each in behind(op) for write in each.writes if write.how == "creates"}
 
 
-def _changed(op: Op) -> list[tuple[Op, Write]]:
+def changed(op: Op) -> list[tuple[Op, Write]]:
     """The existing rows that it changes, and who does it: itself or, as a front that writes nothing, what it calls.
 
     Where something is created behind a front, what else is changed there goes with it: a timeline with its post.
@@ -147,7 +147,7 @@ def _changed(op: Op) -> list[tuple[Op, Write]]:
 def _touched(system: System, op: Op) -> list[Entity]:
     """Entities whose existing rows it gives or changes."""
     made = _made(op)
-    found = [write.entity for _, write in _changed(op)]
+    found = [write.entity for _, write in changed(op)]
     given = op.spec.gives.type if op.spec.gives else None
     if given is not None and given.entity and not given.field:
         entity = system.entity(given.entity, op.service, op.where)
