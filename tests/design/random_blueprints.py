@@ -23,10 +23,20 @@ ENTITIES = (
     "OrderPage",
     "Category",
     "URL",
+    "Query",
+    "String",
+    "PageInfo",
+    "OrderStatus",
+    "OrderConnection",
+    "PlaceOrderRequest",
+    "PlaceOrderResult",
+    "StockService",
+    "Empty",
 )
 FIELDS = (
     "id", "order", "name", "email", "total", "quantity", "status", "created_at", "note", "price", "key", "limit",
     "cursor", "q", "items", "next", "type", "sku", "file_name", "body", "class", "on", "rate", "born", "url",
+    "a_b", "a__b", "line1", "line_1", "message", "idempotency_key", "first",
 )  # fmt: skip
 SCALARS = (
     "uuid", "text", "text max 3", "text >2 max 9", "text >=40", "int", "int >0", "int >=5 <=5", "int <0", "int >7 <9",
@@ -34,11 +44,12 @@ SCALARS = (
     "time", "timestamp", "duration", "email", "phone", "url", "iso3166", "iso4217", "json", "file", "text pii",
     "text secret", "email unique pii keep 30d", "text search", "text fixed", "uuid unique",
 )  # fmt: skip
-WORDS = ("small | medium | large", "yes | no", "a | a | b")
+WORDS = ("small | medium | large", "yes | no", "a | a | b", "a_b | a__b", "unspecified | true | null")
 STATES = ("pending > paid > shipped; pending > cancelled", "open > closed > open", "draft > done")
 VERBS = (
     "place", "get", "list", "cancel", "update", "replace", "delete", "import", "watch", "login", "export", "find",
-    "create", "search", "orders", "order", "class", "get_operation", "operations", "webhooks",
+    "create", "search", "query", "place_", "place_order_request", "orders",
+    "order", "class", "get_operation", "operations", "webhooks",
 )  # fmt: skip
 NOUNS = ("", "_order", "_orders", "_line", "_lines", "_person", "_people", "_status", "_v2", "_by_email")
 PROBLEMS = (
@@ -63,6 +74,8 @@ SPEAKS = (
     "grpc",
     "grpc, http",
     "http, grpc",
+    "graphql, websocket",
+    "graphql, grpc",
 )
 AUTH = ("oidc", "session", "jwt", "api_key", "mtls", "signature", "none")
 
@@ -80,12 +93,19 @@ def linked(source: Source) -> Result:
 @st.composite
 def _values(draw: st.DrawFn) -> dict[str, Any]:
     services = draw(
-        st.lists(st.sampled_from(("orders", "stock", "mail_room")), min_size=1, max_size=3, unique=True)
+        st.lists(
+            st.sampled_from(("orders", "stock", "mail_room", "mail__room")),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
     )
     entities: dict[str, dict[str, dict[str, str]]] = {service: {} for service in services}
     values: dict[str, dict[str, str]] = {}
     for name in draw(st.lists(st.sampled_from(ENTITIES), min_size=1, max_size=5, unique=True)):
-        fields = draw(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6, unique=True))
+        fields = draw(
+            st.lists(st.sampled_from(FIELDS), min_size=0 if name == "Empty" else 1, max_size=6, unique=True)
+        )
         (values if draw(st.integers(0, 5)) == 0 else entities[draw(st.sampled_from(services))])[name] = (
             dict.fromkeys(fields, "")
         )
@@ -148,8 +168,8 @@ def _types(draw: st.DrawFn, known: dict[str, dict[str, str]], field: str = "") -
     match draw(st.integers(0, 5)):
         case 0:
             return draw(st.sampled_from(sorted(known))) + many
-        case 1:
-            name = draw(st.sampled_from(sorted(known)))
+        case 1 if any(known.values()):
+            name = draw(st.sampled_from(sorted(name for name, fields in known.items() if fields)))
             return f"{name}.{draw(st.sampled_from(sorted(known[name])))}{many}"
         case 2:
             return draw(st.sampled_from(WORDS))

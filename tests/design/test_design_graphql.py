@@ -10,8 +10,11 @@ import pytest
 from blueprint_text import result_of
 from graphql import Source, build_schema, execute, parse, validate, validate_schema
 from graphql.language import OperationDefinitionNode
+from hypothesis import HealthCheck, given, settings
+from random_blueprints import linked, sources
 
 from mainstay.architect.design.contracts import graphql
+from mainstay.architect.design.reading import Source as Blueprint
 from mainstay.architect.design.study import study_file
 
 SHOP = """
@@ -92,6 +95,7 @@ def test_schema_examples_and_replies_fit_together() -> None:
 def test_what_the_schema_says() -> None:
     text = files_of(result_of(SHOP))["contracts/shop.graphql"]
     assert "place(input: PlaceInput!): PlaceResult!" in text
+    assert "Makes an Order. Emits Placed. For shopper; permission shop:write." in text
     assert "union PlaceResult = Order | OutOfStock" in text
     assert "idempotencyKey: String!" in text
     assert "order(id: UUID!): Order!" in text
@@ -115,3 +119,50 @@ def test_a_service_that_only_changes_has_something_to_read() -> None:
 )
 def test_the_examples_of_the_examples(file: Path) -> None:
     checked(files_of(study_file(file)))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(sources())
+def test_any_blueprint_comes_out_as_a_schema_with_examples_that_fit(source: Blueprint) -> None:
+    checked(files_of(linked(source)))
+
+
+HOSTILE = """
+services:
+  s:
+    speaks: [graphql, grpc]
+    owns:
+      Query: {id: uuid, type: text, end: text}
+      Mutation: {id: uuid}
+      UUID: {id: uuid}
+      PageInfo: {id: uuid}
+      Problem: {id: uuid, text: text, parts: Query+}
+      SService: {id: uuid, parts: Problem.parts, status: a_b > a__b > unspecified}
+      PlaceResult: {id: uuid, a_b: text, a__b: text, a_b_: text, line1: text, line_1: text}
+      PlaceRequest: {id: uuid, kind: a_b | a__b | true | null}
+      Empty: {}
+    does:
+      place: {takes: {order: SService, a_b: text, a__b: text, e: Empty}, gives: PlaceResult | Bad | Bad | Query}
+      place_: {gives: SService}
+      query: {gives: Query}
+      list_query: {gives: Query*, page: 3}
+      page_infos: {gives: PageInfo*, page: 3}
+      uuids: {gives: UUID}
+      empties: {gives: Empty | Problem}
+      mutation: {gives: Mutation, about: 'ends in a "quote"'}
+      lines: {gives: PlaceRequest, about: "two\\nlines, \\"\\"\\"and\\"\\"\\" a backslash \\\\"}
+"""
+
+
+def test_names_that_mean_something_to_graphql_and_names_that_it_cannot_tell_apart() -> None:
+    assert checked(files_of(result_of(HOSTILE))) == 9
+
+
+def test_one_row_has_one_id_in_what_is_asked_and_what_comes_back() -> None:
+    told = json.loads(files_of(result_of(SHOP))["contracts/shop.examples.graphql.json"])
+    assert told["Order"]["variables"]["id"] == told["Order"]["reply"]["order"]["id"]
+
+
+def test_a_change_that_asks_for_nothing_needs_no_input() -> None:
+    text = files_of(result_of("services: {s: {speaks: graphql, does: {ping: {takes: {n: int?}}}}}"))
+    assert "ping(input: PingInput): Boolean!" in text["contracts/s.graphql"]

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from grpc_tools import protoc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_blueprints import linked, sources
+from test_design_graphql import HOSTILE
 
 from mainstay.architect.design.contracts import protobuf
+from mainstay.architect.design.reading import Source
 from mainstay.architect.design.study import Result, study_file
 
 SHOP = """
@@ -86,6 +90,19 @@ def test_protoc_compiles_it_and_a_message_makes_the_round_trip(shop: Path, tmp_p
     assert service.name == "StockKeepingService"
     assert {method.name: method.server_streaming for method in service.method}["Watch"] is True
     assert {method.name for method in service.method if method.options.deprecated} == {"Product"}
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(sources())
+def test_protoc_compiles_any_blueprint(source: Source) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        if files := written(linked(source), Path(folder)):
+            compiled(files, Path(folder))
+
+
+def test_buf_finds_hostile_names_in_order(tmp_path: Path) -> None:
+    written(result_of(HOSTILE), tmp_path)
+    test_buf_finds_it_in_order(tmp_path, tmp_path)
 
 
 def test_buf_finds_it_in_order(shop: Path, tmp_path: Path) -> None:

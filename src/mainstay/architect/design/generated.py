@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mainstay.architect.design.study import Result
+from mainstay.architect.design.system import Entity, System
 
 FOLDERS = ("contracts", "diagrams", "documents")
 
@@ -47,7 +48,42 @@ class Generated:
 
 
 def generate(result: Result) -> list[Generated]:
-    """Every file of the package, by path; what must stay as it was is taken from `Result.previous`."""
+    """Every file of the package, by path; what must stay as it was is taken from `Result.previous`.
+
+    Raises:
+        MainstayError: types hold each other so deep that no example of them can be written.
+    """
+    try:
+        return _generate(result)
+    except RecursionError:
+        deepest = max(_depths(result.study.system).items(), key=lambda pair: pair[1])
+        where = ("services", deepest[0].service, "owns", deepest[0].name)
+        raise result.study.system.refuse(
+            where if deepest[0].service else ("types", deepest[0].name),
+            f"{deepest[0].name} holds others {deepest[1]} deep, which no contract can show; "
+            "let some of them refer by id, as in Order.id",
+        ) from None
+
+
+def _depths(system: System) -> dict[Entity, int]:
+    """How deep entities hold each other, without the ways by which one comes back to itself."""
+    entities = [entity for group in system.entities.values() for entity in group]
+    depths = dict.fromkeys(entities, 1)
+    for _ in entities:
+        before = dict(depths)
+        for entity in entities:
+            held = [
+                system.entity(type.entity, entity.service, ())
+                for type in entity.fields.values()
+                if type.entity and not type.field
+            ]
+            depths[entity] = min(len(entities), 1 + max((before[inner] for inner in held), default=0))
+        if depths == before:
+            break
+    return depths
+
+
+def _generate(result: Result) -> list[Generated]:
     files: dict[str, Generated] = {}
     for folder in FOLDERS:
         package = importlib.import_module(f"mainstay.architect.design.{folder}")

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mainstay.architect.design.contracts.examples import Examples
+from mainstay.architect.design.contracts.http_words import about as about_of
 from mainstay.architect.design.contracts.json_schema import Schemas, resolved
 from mainstay.architect.design.contracts.naming import (
     STREAMING,
     camel,
+    distinct,
     exposed,
     pascal,
     reads,
@@ -25,6 +27,7 @@ from mainstay.architect.design.contracts.naming import (
     upper,
 )
 from mainstay.architect.design.contracts.routes import identified_by, row_named
+from mainstay.architect.design.contracts.security import callers
 from mainstay.architect.design.generated import Generated
 from mainstay.architect.design.shapes import Type
 from mainstay.architect.design.study import Result
@@ -70,6 +73,8 @@ interface Problem {
 }
 """
 OWN = {"Int", "Float", "String", "Boolean", "ID"}
+TAKEN = OWN | {scalar for scalar, _ in SCALARS.values()} | {"Query", "Mutation", "Subscription", "PageInfo"}
+"""Names that no entity can have."""
 
 
 @dataclass
@@ -90,6 +95,13 @@ class Sdl:
 
     def __post_init__(self) -> None:
         self._inside: list[str] = []
+        self._titles: dict[str, str] = {}
+        self._waiting: list[tuple[str, Entity, bool]] = []
+        """Entities that are named and not yet written: output, or input."""
+        self._names: dict[str, str] = {}
+        self._fields: dict[str, dict[str, str]] = {}
+        self._keep = {name for name in self.system.entities if name not in TAKEN}
+        """What entities are called, which nothing else may be."""
         self._values = Examples(Schemas(self.system, self.service, "#/$defs/"))
 
     # -------------------------------------------------------------------------------- types
@@ -107,7 +119,8 @@ class Sdl:
             return self._enum(type, within, name)
         if type.field:
             inner, where = resolved(self.system, type, service)
-            return self._one(inner, where, type.entity, type.field, given)
+            one = self._one(inner, where, type.entity, type.field, given)
+            return f"[{one}!]" if _several(inner) else one
         if type.entity:
             entity = self.system.entity(type.entity, service, ())
             return self.entity(entity) if given else self.input(entity)
@@ -119,134 +132,178 @@ class Sdl:
         return scalar
 
     def _enum(self, type: Type, within: str, name: str) -> str:
-        made = pascal(within) + pascal(name)
-        words = type.states.names if type.states is not None else type.words
-        self.types[made] = f"enum {made} {{\n" + "".join(f"  {upper(word)}\n" for word in words) + "}\n"
+        words = _words(type)
+        made = self.name(f"enum {within} {name} {words}", pascal(within) + pascal(name))
+        values = "".join(f"  {value}\n" for value in distinct(words, upper).values())
+        self.types[made] = f"enum {made} {{\n{values}}}\n"
         return made
 
     def _money(self, given: bool) -> str:
         self.scalars |= {"Decimal": "", "CurrencyCode": ""}
-        kind, name = ("type", "Money") if given else ("input", "MoneyInput")
+        kind, wanted = ("type", "Money") if given else ("input", "MoneyInput")
+        name = self.name(wanted, wanted)
         self.types[name] = f"{kind} {name} {{\n  amount: Decimal!\n  currency: CurrencyCode!\n}}\n"
         return name
 
+    def name(self, key: str, wanted: str, of_entity: bool = False) -> str:
+        """What is called so in the schema, under a name that nothing else has; the same each time it is asked for."""
+        if key not in self._names:
+            taken = TAKEN | set(self._names.values()) | (set() if of_entity else self._keep)
+            name, number = wanted, 2
+            if name in taken:
+                name = wanted = f"{wanted}{'Entity' if of_entity else 'Value'}"
+            while name in taken or (of_entity and name != wanted and name in self._keep):
+                name, number = f"{wanted}{number}", number + 1
+            self._names[key] = name
+        return self._names[key]
+
+    def keys(self, entity: Entity) -> dict[str, str]:
+        """How the fields of an entity are called."""
+        if entity.id not in self._fields:
+            self._fields[entity.id] = distinct(entity.fields, camel)
+        return self._fields[entity.id]
+
     def entity(self, entity: Entity) -> str:
-        """The name of an entity's output type; the type is written where it is not yet."""
+        """The name of an entity's output type; the type is written by `_written`."""
         own = self.system.entity(entity.name, self.service, ()) is entity
-        name = entity.name if own else pascal(entity.service) + entity.name
+        name = self.name(
+            f"type {entity.id}", entity.name if own else pascal(entity.service) + entity.name, own
+        )
         if name not in self.types:
-            self.types[name] = ""  # it may hold itself
-            lines = [
-                f"  {camel(key)}: {self.of(self._held(entity, key), entity.service, entity.name, key, True)}\n"
-                for key, type in entity.fields.items()
-                if "secret" not in type.marks
-            ]
-            about = f"Owned by {entity.service}." if entity.service else "A value; no service owns it."
-            self.types[name] = f'"""{about}"""\ntype {name} {{\n' + ("".join(lines) or "  id: ID!\n") + "}\n"
+            self.types[name] = ""
+            self._waiting.append((name, entity, True))
         return name
 
     def input(self, entity: Entity) -> str:
         """The name of an entity's input type, without what the service fills in itself."""
-        name = f"{entity.name}Input"
+        name = self.name(f"input {entity.id}", f"{entity.name}Input")
         if name not in self.types:
             self.types[name] = ""
-            made = self._values.schemas.made
-            lines = [
-                f"  {camel(key)}: {self.of(self._held(entity, key), entity.service, entity.name, key, False)}\n"
-                for key, type in entity.fields.items()
-                if not made(entity, key)
-            ]
-            self.types[name] = f"input {name} {{\n" + ("".join(lines) or "  id: ID\n") + "}\n"
+            self._waiting.append((name, entity, False))
         return name
+
+    def _written(self) -> None:
+        """Write what is named and not yet written: one after the other, however deep entities hold each other."""
+        made = self._values.schemas.made
+        while self._waiting:
+            name, entity, given = self._waiting.pop()
+            lines = [
+                f"  {self.keys(entity)[key]}: "
+                f"{self.of(self._held(entity, key), entity.service, entity.name, key, given)}\n"
+                for key, type in entity.fields.items()
+                if (given and "secret" not in type.marks) or (not given and not made(entity, key))
+            ]
+            about = f"Owned by {entity.service}." if entity.service else "A value; no service owns it."
+            if given:
+                self.types[name] = (
+                    f'"""{about}"""\ntype {name} {{\n' + ("".join(lines) or "  id: ID\n") + "}\n"
+                )
+            else:
+                self.types[name] = f"input {name} {{\n" + ("".join(lines) or "  id: ID\n") + "}\n"
 
     # -------------------------------------------------------------------------------- operations
 
-    def operation(self, op: Op) -> str:
-        """One field of a root type, with its description."""
+    def operation(self, op: Op, name: str) -> str:
+        """One field of a root type, with its description; `name` is how it is called."""
         arguments = self._arguments(op)
         changing = not reads(op) and op.kind not in STREAMING
+        taken = ""
         if changing and arguments:
-            name = f"{pascal(op.name)}Input"
-            self.types[name] = (
-                f"input {name} {{\n" + "".join(f"  {a}: {t}\n" for a, t, _ in arguments) + "}\n"
+            input = self.name(f"input of {op.id}", f"{pascal(op.name)}Input")
+            self.types[input] = (
+                f"input {input} {{\n" + "".join(f"  {a}: {t}\n" for a, t, _ in arguments) + "}\n"
             )
-            written = f"(input: {name}!)"
+            # Where nothing in it has to be said, neither has the whole: the first optional field breaks nobody.
+            taken = f"{input}!" if any(sdl.endswith("!") for _, sdl, _ in arguments) else input
+            written = f"(input: {taken})"
         else:
             written = f"({', '.join(f'{a}: {t}' for a, t, _ in arguments)})" if arguments else ""
         result, selection, reply = self._result(op)
-        self._example(op, arguments, changing, selection, reply)
-        about = op.spec.about or f"{sentence(op.name)}."
+        self._written()
+        self._example(op, name, arguments, taken, selection, reply)
         gone = op.spec.deprecated
         reason = ""
         if gone is not None:
             told = f"Deprecated since {gone.since}" + (f", gone on {gone.sunset}" if gone.sunset else "")
             told += f"; use {camel(gone.use)}" if gone.use else ""
             reason = f" @deprecated(reason: {json.dumps(told)})"
-        return f'  """{_quoted(about)}"""\n  {camel(op.name)}{written}: {result}{reason}\n'
+        about = " ".join([about_of(self.system, op), *callers(self.system, op)])
+        return f"{described(about, '  ')}  {name}{written}: {result}{reason}\n"
 
     def _arguments(self, op: Op) -> list[tuple[str, str, Any]]:
         """Name, type and example value of each argument."""
-        found: list[tuple[str, str, Any]] = []
+        found: dict[str, tuple[str, Any]] = {}
         entity = row_named(self.system, op)
         if entity is not None and not identified_by(op, entity) and entity.key:
-            type = entity.fields[entity.key]
-            key = camel(entity.key)
-            found.append(
-                (key, self.of(type, entity.service, entity.name, key, False), self.value(type, entity, key))
-            )
-        for name, type in op.spec.takes.items():
-            sdl = self.of(type, op.service, op.name, name, False)
-            found.append((camel(name), sdl, self._sent(type, op.service, name, op.name)))
+            type, key = self._held(entity, entity.key), entity.key
+            sdl = self.of(type, entity.service, entity.name, key, False)
+            found[key] = (sdl, self._sent(type, entity.service, key, entity.name))
+        for key, type in op.spec.takes.items():
+            sdl = self.of(type, op.service, op.name, key, False)
+            within = entity.name if entity is not None and identified_by(op, entity) == key else op.name
+            seen = entity.key if entity is not None and within == entity.name else key
+            found.setdefault(key, (sdl, self._sent(type, op.service, seen, within)))
         if op.spec.idempotent == "key" and not reads(op):
-            found.append(("idempotencyKey", "String!", "3f1d5c1e-6a1b-4b7e-9d55-0d3f0f6f2c11"))
+            found.setdefault("idempotency_key", ("String!", "3f1d5c1e-6a1b-4b7e-9d55-0d3f0f6f2c11"))
         if op.lists and op.spec.page is not None and op.kind not in STREAMING:
-            found += [("first", f"Int = {op.spec.page}", op.spec.page), ("after", "String", None)]
-        taken: set[str] = set()
-        return [each for each in found if not (each[0] in taken or taken.add(each[0]))]  # type: ignore[func-returns-value]
+            found.setdefault("first", (f"Int = {op.spec.page}", op.spec.page))
+            found.setdefault("after", ("String", None))
+        shown = distinct(found, camel)
+        return [(shown[key], sdl, value) for key, (sdl, value) in found.items()]
 
     def _result(self, op: Op) -> tuple[str, str, Any]:
         """The type of the result, what an example selects of it, and what it gets."""
         gives = op.spec.gives
         type = gives.type if gives is not None else None
-        problems = gives.problems if gives is not None and op.kind not in STREAMING else ()
+        problems = dict.fromkeys(gives.problems) if gives is not None and op.kind not in STREAMING else ()
         if op.kind in STREAMING and type is not None:
-            type = Type(type.name, "", type.marks, states=type.states, words=type.words)
+            type = replace(type, many="")
         sdl, selection = "Boolean!", ""
         reply: Any = True
         if type is None:
             pass
-        elif type.many in ("*", "+") and op.spec.page is not None:
+        elif type.many in ("*", "+") and op.spec.page is not None and op.kind not in STREAMING:
             sdl, selection, reply = self._connection(op, type)
         else:
             sdl = self.of(type, op.service, op.name, "value", True)
-            selection, reply = self._selected(type, op.service, op.name)
+            selection, reply = self._selected(type, op.service, "value", op.name)
+        self._written()
         if not problems:
             return sdl, selection, reply
         success = sdl.removesuffix("!")
-        if success not in self.types or self.types[success].startswith("enum"):
-            name = f"{pascal(op.name)}Success"
+        if not self.types.get(success, "").partition("{")[0].rpartition('"')[2].strip().startswith("type "):
+            name = self.name(f"success of {op.id}", f"{pascal(op.name)}Success")
             self.types[name] = f"type {name} {{\n  value: {sdl}\n}}\n"
             success, selection, reply = name, f"value {selection}".strip(), {"value": reply}
         else:
             selection = selection.removeprefix("{ ").removesuffix(" }")
+        interface = self.name("problem", "Problem")
+        self.types[interface] = PROBLEM.replace("interface Problem", f"interface {interface}")
+        members = [success]
         for problem in problems:
-            self.types[problem] = (
-                f'"""{sentence(problem)}."""\ntype {problem} implements Problem {{\n  message: String!\n}}\n'
+            wanted = f"{problem}Problem" if problem in self.system.entities or problem in TAKEN else problem
+            member = self.name(f"problem {problem}", wanted)
+            self.types[member] = (
+                f'"""{sentence(problem)}."""\ntype {member} implements {interface} {{\n  message: String!\n}}\n'
             )
-        self.types["Problem"] = PROBLEM
-        union = f"{pascal(op.name)}Result"
-        self.types[union] = f"union {union} = {' | '.join([success, *problems])}\n"
-        chosen = f"{{ __typename ... on {success} {{ {selection} }} ... on Problem {{ message }} }}"
+            members.append(member)
+        union = self.name(f"result of {op.id}", f"{pascal(op.name)}Result")
+        self.types[union] = f"union {union} = {' | '.join(members)}\n"
+        # Two fields of one name must be of one type, whichever of the union's types they are asked of.
+        asked = "problemMessage: message" if "message" in selection.split() else "message"
+        chosen = f"{{ __typename ... on {success} {{ {selection} }} ... on {interface} {{ {asked} }} }}"
         return f"{union}!", chosen, {"__typename": success, **reply}
 
     def _connection(self, op: Op, type: Type) -> tuple[str, str, Any]:
-        one = Type(type.name, "", type.marks)
+        one = replace(type, many="")
         node = self._one(one, op.service, op.name, "value", True)
-        name = f"{node}Connection"
+        called = f"{node[1:-2]}s" if node.startswith("[") else node
+        name = self.name(f"connection of {node}", f"{called}Connection")
+        edge = self.name(f"edge of {node}", f"{called}Edge")
         self.types["PageInfo"] = PAGE_INFO
-        self.types[f"{node}Edge"] = f"type {node}Edge {{\n  cursor: String!\n  node: {node}!\n}}\n"
-        self.types[name] = f"type {name} {{\n  edges: [{node}Edge!]!\n  pageInfo: PageInfo!\n}}\n"
-        selection, reply = self._selected(one, op.service, op.name)
+        self.types[edge] = f"type {edge} {{\n  cursor: String!\n  node: {node}!\n}}\n"
+        self.types[name] = f"type {name} {{\n  edges: [{edge}!]!\n  pageInfo: PageInfo!\n}}\n"
+        selection, reply = self._selected(one, op.service, "value", op.name)
         cursor = "WyIyMDI2LTAzLTE0Il0"
         return (
             f"{name}!",
@@ -259,26 +316,25 @@ class Sdl:
 
     # -------------------------------------------------------------------------------- examples
 
-    def value(self, type: Type, entity: Entity, name: str) -> Any:
-        """An example of an entity's field."""
-        return self._sent(type, entity.service, name, entity.name)
-
     def _sent(self, type: Type, service: str, name: str, within: str) -> Any:
+        """An example of what is sent, or of a value that holds nothing."""
         if type.many in ("*", "+"):
-            return [self._sent(Type(type.name, "", type.marks, words=type.words), service, name, within)]
+            return [self._sent(replace(type, many=""), service, name, within)]
         if type.states is not None or type.words:
-            return upper((type.states.names if type.states is not None else type.words)[0])
+            return distinct(_words(type), upper)[_words(type)[0]]
         inner, where = resolved(self.system, type, service)
         if inner is not type:
             return self._sent(inner, where, type.field, type.entity)
         if type.entity:
             entity = self.system.entity(type.entity, service, ())
-            made = self._values.schemas.made
+            made, keys = self._values.schemas.made, self.keys(entity)
             self._inside.append(entity.name)
             sent = {
-                camel(key): self._sent(self._held(entity, key), entity.service, key, entity.name)
-                for key in entity.fields
-                if not made(entity, key) and not self._again(entity, key)
+                keys[key]: []
+                if self._again(entity, key)
+                else self._sent(self._held(entity, key), entity.service, key, entity.name)
+                for key, inner in entity.fields.items()
+                if not made(entity, key) and not (self._again(entity, key) and inner.many == "?")
             }
             self._inside.pop()
             return sent
@@ -292,72 +348,61 @@ class Sdl:
     def _held(self, entity: Entity, name: str) -> Type:
         return self._values.schemas.held(entity, name)
 
-    def _selected(self, type: Type, service: str, within: str) -> tuple[str, Any]:
+    def _selected(self, type: Type, service: str, name: str, within: str) -> tuple[str, Any]:
         """What a query asks of a value, and what it gets."""
-        selection, reply = self._selected_one(type, service, within)
+        selection, reply = self._selected_one(type, service, name, within)
         return selection, [reply] if type.many in ("*", "+") else reply
 
-    def _selected_one(self, type: Type, service: str, within: str) -> tuple[str, Any]:
+    def _selected_one(self, type: Type, service: str, name: str, within: str) -> tuple[str, Any]:
         inner, where = resolved(self.system, type, service)
         if inner is not type:
-            return self._selected_one(inner, where, within)
+            return self._selected(replace(inner, many=_several(inner)), where, type.field, type.entity)
         if type.name == "money":
             return "{ amount currency }", {"amount": "29.95", "currency": "EUR"}
         if not type.entity:
-            plain = Type(
-                type.name,
-                "",
-                type.marks,
-                type.least,
-                type.above,
-                type.most,
-                type.below,
-                None,
-                type.states,
-                type.words,
-            )
-            return "", self._sent(plain, service, within, "")
+            return "", self._sent(replace(type, many=""), service, name, within)
         entity = self.system.entity(type.entity, service, ())
-        parts, reply = [], {}
+        parts, reply, keys = [], {}, self.keys(entity)
         self._inside.append(entity.name)
-        for key, type in entity.fields.items():
-            if "secret" in type.marks or self._again(entity, key):
+        for key, inner in entity.fields.items():
+            if "secret" in inner.marks or self._again(entity, key):
                 continue
-            selection, got = self._selected(self._held(entity, key), entity.service, key)
-            parts.append(f"{camel(key)} {selection}".strip())
-            reply[camel(key)] = got
+            selection, got = self._selected(self._held(entity, key), entity.service, key, entity.name)
+            parts.append(f"{keys[key]} {selection}".strip())
+            reply[keys[key]] = got
         self._inside.pop()
         if not parts:
             return "{ __typename }", {"__typename": self.entity(entity)}
         return "{ " + " ".join(parts) + " }", reply
 
     def _example(
-        self, op: Op, arguments: list[tuple[str, str, Any]], changing: bool, selection: str, reply: Any
+        self, op: Op, name: str, arguments: list[tuple[str, str, Any]], taken: str, selection: str, reply: Any
     ) -> None:
-        root = "subscription" if op.kind in STREAMING else "mutation" if changing else "query"
-        sent = {name: value for name, _, value in arguments if value is not None}
-        used = [(name, sdl.partition(" =")[0]) for name, sdl, value in arguments if value is not None]
-        if changing and arguments:
-            declared, passed = f"($input: {pascal(op.name)}Input!)", "(input: $input)"
+        """`taken` is the type of the one argument of a change; empty where arguments stand by themselves."""
+        root = "subscription" if op.kind in STREAMING else "query" if reads(op) else "mutation"
+        sent = {argument: value for argument, _, value in arguments if value is not None}
+        used = [(argument, sdl.partition(" =")[0]) for argument, sdl, value in arguments if value is not None]
+        if taken:
+            declared, passed = f"($input: {taken})", "(input: $input)"
             variables: dict[str, Any] = {"input": sent}
         else:
-            declared = f"({', '.join(f'${name}: {sdl}' for name, sdl in used)})" if used else ""
-            passed = f"({', '.join(f'{name}: ${name}' for name, _ in used)})" if used else ""
+            declared = f"({', '.join(f'${argument}: {sdl}' for argument, sdl in used)})" if used else ""
+            passed = f"({', '.join(f'{argument}: ${argument}' for argument, _ in used)})" if used else ""
             variables = sent
-        document = (
-            f"{root} {pascal(op.name)}{declared} {{\n  {camel(op.name)}{passed} {selection}".rstrip()
-            + "\n}\n"
-        )
-        self.examples.append((pascal(op.name), document, variables, {camel(op.name): reply}))
+        title = self._titles[op.name]
+        document = f"{root} {title}{declared} {{\n  {name}{passed} {selection}".rstrip() + "\n}\n"
+        self.examples.append((title, document, variables, {name: reply}))
 
     # -------------------------------------------------------------------------------- the whole
 
     def text(self, ops: list[Op]) -> str:
         """The document."""
         roots: dict[str, list[str]] = {"Query": [], "Mutation": [], "Subscription": []}
+        shown = distinct([op.name for op in ops], camel)
+        self._titles = distinct([op.name for op in ops], pascal)
         for op in ops:
             root = "Subscription" if op.kind in STREAMING else "Query" if reads(op) else "Mutation"
-            roots[root].append(self.operation(op))
+            roots[root].append(self.operation(op, shown[op.name]))
         if not roots["Query"]:
             roots["Query"].append(
                 '  """The version of this schema; a schema must have something to read."""\n  version: String!\n'
@@ -412,5 +457,18 @@ def _scalar(name: str, address: str) -> str:
     return f"{about}scalar {name}" + (f' @specifiedBy(url: "{address}")' if address else "") + "\n"
 
 
-def _quoted(text: str) -> str:
-    return text.replace('"""', "'''").replace("\\", "\\\\").rstrip('"')
+def described(text: str, indent: str = "") -> str:
+    """A description as a block string, on a line of its own where it is one line."""
+    lines = text.replace('"""', '\\"""').splitlines() or [""]
+    if len(lines) == 1 and lines[0][-1:] not in ('"', "\\"):
+        return f'{indent}"""{lines[0]}"""\n'
+    return "".join(f"{indent}{line}".rstrip() + "\n" for line in ['"""', *lines, '"""'])
+
+
+def _words(type: Type) -> tuple[str, ...]:
+    return type.states.names if type.states is not None else type.words
+
+
+def _several(type: Type) -> str:
+    """What a reference leads to is one value, or several."""
+    return type.many if type.many in ("*", "+") else ""

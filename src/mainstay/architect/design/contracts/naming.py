@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 from mainstay.architect.design.questions import changes_there
@@ -60,6 +61,33 @@ def camel(name: str) -> str:
 def upper(name: str) -> str:
     """``ORDER_LINE``."""
     return snake(name).upper()
+
+
+def distinct(
+    names: Iterable[str],
+    spell: Callable[[str], str],
+    taken: Collection[str] = (),
+    same: Callable[[str], str] = str,
+) -> dict[str, str]:
+    """Names as one format spells them, no two alike: of two that it cannot tell apart, the later one gets a number.
+
+    Args:
+        names: as written; ``a_b`` and ``a__b`` are two names, and ``aB`` both times.
+        spell: the spelling.
+        taken: what none may be called.
+        same: what two spellings must differ in, where that is not the whole.
+    """
+    used = {same(name) for name in taken}
+    made: dict[str, str] = {}
+    for name in names:
+        if name not in made:
+            wanted = spell(name)
+            shown, number = wanted, 2
+            while same(shown) in used:
+                shown, number = f"{wanted}{'_' if '_' in wanted else ''}{number}", number + 1
+            used.add(same(shown))
+            made[name] = shown
+    return made
 
 
 def sentence(name: str) -> str:

@@ -11,9 +11,12 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from mainstay.architect.design.contracts.http_words import about as about_of
 from mainstay.architect.design.contracts.json_schema import Schemas, resolved
 from mainstay.architect.design.contracts.naming import (
     STREAMING,
+    camel,
+    distinct,
     exposed,
     pascal,
     reads,
@@ -22,6 +25,7 @@ from mainstay.architect.design.contracts.naming import (
     upper,
 )
 from mainstay.architect.design.contracts.routes import identified_by, row_named
+from mainstay.architect.design.contracts.security import callers
 from mainstay.architect.design.generated import Generated
 from mainstay.architect.design.shapes import Type
 from mainstay.architect.design.study import Result
@@ -78,12 +82,27 @@ class Proto:
 
     def __post_init__(self) -> None:
         self._schemas = Schemas(self.system, self.service)
+        self._names: dict[str, str] = {}
+        self._values: dict[str, str] = {}
+        """Of each value of an enum, which one: values stand beside messages, not within their enum."""
+        self._waiting: list[tuple[str, Entity]] = []
+        """Entities that are named and not yet written."""
+        ops = exposed(self.system, self.service, "grpc")
+        self._calls = distinct([op.name for op in ops], pascal)
+        own = [f"{call}{part}" for call in self._calls.values() for part in ("Request", "Response")]
+        self._fixed = {f"{pascal(self.service)}Service", *own}
+        """Names that the style asks for, whatever entities are called."""
 
     @property
     def package(self) -> str:
         """``shop.orders.v1``."""
         version = self.system.blueprint.version.partition(".")[0]
-        return f"{snake(self.system.name)}.{snake(self.service)}.v{version if version.isdigit() else 1}"
+        return f"{snake(self.system.name)}.{self.called}.v{version if version.isdigit() else 1}"
+
+    @property
+    def called(self) -> str:
+        """The service as a package spells it, unlike any other of the system."""
+        return distinct(self.system.services, snake)[self.service]
 
     # -------------------------------------------------------------------------------- numbers
 
@@ -122,17 +141,24 @@ class Proto:
         Returns:
             Its name.
         """
-        lines = [self._reserved(name, [field for _, field, _ in fields]), within]
+        fields = list({field[1]: field for field in reversed(fields)}.values())[::-1]
+        # The names of two fields may not be the same in JSON either, where a_b and a__b are both aB.
+        keys = distinct([key for _, key, _ in fields], snake, same=camel)
+        lines = [self._reserved(name, list(keys.values())), within]
         for kind, key, told in fields:
             comment = f"  // {told}\n" if told else ""
-            lines.append(f"{comment}  {kind} {key} = {self.number(name, key)};\n")
+            lines.append(f"{comment}  {kind} {keys[key]} = {self.number(name, keys[key])};\n")
         self.messages[name] = f"// {about or sentence(name) + '.'}\nmessage {name} {{\n{''.join(lines)}}}\n"
         return name
 
     def of(self, type: Type, service: str, within: str, name: str) -> tuple[str, str]:
         """Label and type of a field, and what it is in words."""
         one, told = self._one(type, service, within, name)
-        label = {"*": "repeated ", "+": "repeated ", "?": "optional "}.get(type.many, "")
+        many = type.many
+        if type.field and many not in ("*", "+"):
+            inner = resolved(self.system, type, service)[0].many
+            many = inner if inner in ("*", "+") else many
+        label = {"*": "repeated ", "+": "repeated ", "?": "optional "}.get(many, "")
         if label == "optional " and (one[:1].isupper() or "." in one):
             label = ""  # a message has presence of its own
         if type.many == "+":
@@ -148,34 +174,64 @@ class Proto:
         if type.entity:
             return self.entity(self.system.entity(type.entity, service, ())), ""
         if type.name == "money":
+            name = self.name("money", "Money")
             self.message(
-                "Money",
+                name,
                 [("string", "amount", "An exact decimal number."), ("string", "currency", "ISO 4217.")],
                 "An amount of money.",
             )
-            return "Money", ""
+            return name, ""
         kind, told = SCALARS[type.name]
         if kind in IMPORTS:
             self.imports.add(IMPORTS[kind])
         return kind, told
 
+    def name(self, key: str, wanted: str, of_entity: bool = False) -> str:
+        """What is called so in the package, under a name that nothing else has."""
+        if key not in self._names:
+            kept = set() if of_entity else {name for name in self.system.entities if name not in self._fixed}
+            taken = self._fixed | set(self._names.values()) | kept
+            name, number = wanted, 2
+            if name in taken:
+                name = wanted = f"{wanted}{'Entity' if of_entity else 'Value'}"
+            while name in taken or (of_entity and name != wanted and name in self.system.entities):
+                name, number = f"{wanted}{number}", number + 1
+            self._names[key] = name
+        return self._names[key]
+
     def _enum(self, type: Type, within: str, name: str) -> str:
-        made = pascal(within) + pascal(name)
         words = type.states.names if type.states is not None else type.words
-        prefix = upper(made)
-        values = [f"{prefix}_{upper(word)}" for word in words]
-        lines = [f"  {prefix}_UNSPECIFIED = 0;\n"]
+        key = f"enum {within} {name} {words}"
+        known = key in self._names
+        made = self.name(key, pascal(within) + pascal(name))
+        if not known:
+            number = 2
+            while any(
+                value in self._values for value in (f"{upper(made)}_UNSPECIFIED", *_spelled(made, words))
+            ):
+                made, number = f"{pascal(within)}{pascal(name)}Kind{number}", number + 1
+            self._names[key] = made
+        values = _spelled(made, words)
+        self._values |= dict.fromkeys((f"{upper(made)}_UNSPECIFIED", *values), made)
+        lines = [f"  {upper(made)}_UNSPECIFIED = 0;\n"]
         lines += [f"  {value} = {self.number(made, value)};\n" for value in values]
         text = f"enum {made} {{\n{self._reserved(made, values)}{''.join(lines)}}}\n"
         self.messages[made] = f"// {sentence(name)} of {within}.\n{text}"
         return made
 
     def entity(self, entity: Entity) -> str:
-        """The message of an entity, without its secrets."""
+        """The name of an entity's message; the message is written by `_written`."""
         own = self.system.entity(entity.name, self.service, ()) is entity
-        name = entity.name if own else pascal(entity.service) + entity.name
+        name = self.name(entity.id, entity.name if own else pascal(entity.service) + entity.name, own)
         if name not in self.messages:
-            self.messages[name] = ""  # it may hold itself
+            self.messages[name] = ""
+            self._waiting.append((name, entity))
+        return name
+
+    def _written(self) -> None:
+        """Write what is named and not yet written, without its secrets."""
+        while self._waiting:
+            name, entity = self._waiting.pop()
             fields = [
                 (*self._put(self.of(type, entity.service, entity.name, key), key),)
                 for key, type in entity.fields.items()
@@ -183,7 +239,6 @@ class Proto:
             ]
             about = f"Owned by {entity.service}." if entity.service else "A value; no service owns it."
             self.message(name, fields, about)
-        return name
 
     @staticmethod
     def _put(typed: tuple[str, str], name: str) -> tuple[str, str, str]:
@@ -193,7 +248,7 @@ class Proto:
 
     def call(self, op: Op) -> str:
         """One rpc, with the messages that it needs."""
-        name = pascal(op.name)
+        name = self._calls[op.name]
         fields: list[tuple[str, str, str]] = []
         entity = row_named(self.system, op)
         if entity is not None and entity.key and not identified_by(op, entity):
@@ -208,8 +263,9 @@ class Proto:
             fields += [("int32", "page_size", f"At most {op.spec.page}."), ("string", "page_token", "")]
         self.message(f"{name}Request", fields, f"What {op.name} takes.")
         self._response(op, name)
-        about = op.spec.about or f"{sentence(op.name)}."
-        told = "".join(f"  // {line}\n" for line in [about, *self._problems(op)])
+        self._written()
+        about = " ".join([about_of(self.system, op), *callers(self.system, op)])
+        told = "".join(f"  // {line}\n" for line in [*about.splitlines(), *self._problems(op)])
         stream = "stream " if op.kind in STREAMING else ""
         gone = op.spec.deprecated is not None
         end = " {\n    option deprecated = true;\n  }" if gone else ";"
@@ -250,6 +306,13 @@ class Proto:
         return "\n".join(parts)
 
 
+def _spelled(enum: str, words: tuple[str, ...]) -> list[str]:
+    """The values of an enum, each with its name before it, as the style asks."""
+    prefix = upper(enum)
+    taken = (f"{prefix}_UNSPECIFIED",)
+    return list(distinct(words, lambda word: f"{prefix}_{upper(word)}", taken).values())
+
+
 def generate(result: Result) -> Iterable[Generated]:
     """The file of each service that speaks gRPC, and the numbers of all of them."""
     yield from _files(result)
@@ -266,7 +329,7 @@ def _files(result: Result) -> Iterator[Generated]:
         any_spoken = True
         proto = Proto(system, service, numbers)
         yield Generated(
-            f"contracts/proto/{proto.package.replace('.', '/')}/{snake(service)}.proto",
+            f"contracts/proto/{proto.package.replace('.', '/')}/{proto.called}.proto",
             proto.text(ops),
             f"{sentence(service)}: gRPC",
             "protobuf",

@@ -87,6 +87,23 @@ def allowed(system: System, op: Op) -> list[dict[str, str]]:
     return made
 
 
+def callers(system: System, op: Op) -> list[str]:
+    """Who may call it and with which permission, as a sentence for formats that have no other place for it."""
+    who = [
+        entry["actor"]
+        + (f" ({entry['role']})" if "role" in entry else "")
+        + (f", {entry['rows']}" if "rows" in entry else "")
+        for entry in allowed(system, op)
+    ]
+    needed = dict.fromkeys(
+        one for need in requirements(system, op) for scopes in need.values() for one in scopes
+    )
+    if not who:
+        return []
+    asked = f"; permission {' '.join(needed)}" if needed else ""
+    return [f"For {'; '.join(who)}{asked}."]
+
+
 def guarded(system: System, op: Op) -> bool:
     """Somebody may be refused: by role, by rows, or by permission."""
     return any(len(entry) > 1 for entry in allowed(system, op)) or any(
