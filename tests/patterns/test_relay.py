@@ -259,6 +259,35 @@ async def test_events_from_a_broker_reach_typed_subscribers_once(lab: Lab, place
 
 
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
+async def test_a_cancellation_that_a_client_library_lets_out_does_not_end_receiving(
+    lab: Lab, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has cancelled the receiver, so it begins again; a worker that only seems to receive would be silent."""
+    seen: list[int] = []
+
+    @lab.messages.subscribe(Charged, name="charge")
+    async def charge(event: Charged) -> None:
+        seen.append(event.order_id)
+
+    opened = place.open()
+    consume, broken = opened.consume, [True]
+
+    def breaking(*arguments: Any, **options: Any) -> Any:
+        if broken:
+            raise asyncio.CancelledError(broken.pop())
+        return consume(*arguments, **options)
+
+    monkeypatch.setattr(opened, "consume", breaking)
+    lab.messages.receive(opened, consumer="shop", events=[Charged])
+    async with lab.messages.worker(), place.open() as pay:
+        await pay.publish(
+            [CloudEvent(id="1", source="/pay", type="com.pay.charged", data=b'{"order_id": 1}')]
+        )
+        await lab.until(lambda: seen == [1])
+    assert not broken
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
 async def test_a_relay_killed_after_the_broker_confirmed_sends_again_with_the_same_id(
     lab: Lab, place: Place
 ) -> None:

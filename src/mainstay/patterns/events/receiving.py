@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mainstay.patterns.brokers.broker import Broker, Refused
 from mainstay.patterns.brokers.cloudevent import PARTITION_KEY, CloudEvent
+from mainstay.patterns.brokers.holding import heed_cancellation
 from mainstay.patterns.brokers.receive import DeadLetter, receive
 from mainstay.patterns.database import Database
 from mainstay.patterns.errors import Misuse
@@ -71,7 +72,8 @@ class Receiver:
                 )
             except Refused as error:
                 log.error("%s cannot receive: %s; trying again in %g s", self._consumer, error, pause)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                heed_cancellation()  # else a client library let it out, and nobody wants this to end
                 log.exception("%s stopped receiving; trying again in %g s", self._consumer, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
