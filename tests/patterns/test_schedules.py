@@ -395,6 +395,23 @@ async def test_a_changed_expression_begins_now(db: Database) -> None:
     assert next_at.astimezone(UTC).month == 2
 
 
+async def test_a_schedule_that_was_forgotten_as_it_was_declared_is_declared_again(
+    db: Database, messages: Messages
+) -> None:
+    """Its worker looks now and then whether the tables still say so; else it would not be fired until a restart."""
+    seen = nightly(messages, every=1)
+    [firing] = [
+        duty.__self__ for duty in messages.duties if isinstance(getattr(duty, "__self__", None), Firing)
+    ]
+    async with messages.worker(poll=0.1):
+        await until(lambda: len(seen) >= 1)
+        await sql(db, "DELETE FROM mainstay.schedule")
+        await sql(db, "DELETE FROM mainstay.schedule_definition")
+        before = len(seen)
+        firing._seldom = 0.0
+        await until(lambda: len(seen) >= before + 2)
+
+
 async def test_a_removed_schedule_is_not_fired_and_forgotten_after_a_week(db: Database) -> None:
     """Workers without it let it be; it is shown as undeclared; when it comes back within a week it goes on."""
     await empty_tables(db)

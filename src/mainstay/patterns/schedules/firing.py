@@ -56,6 +56,10 @@ class Firing:
             self._seldom = time.monotonic()
             for (name,) in await worker.upkeep.link.fetch(SQL["forget"]):
                 log.warning("schedule %s is forgotten: no worker has declared it for a week", name)
+            # Another worker may have forgotten one in the moment in which this one declared it again.
+            [(declared,)] = await worker.upkeep.link.fetch(SQL["declared"], worker=worker.id)
+            if declared < len(self._definitions):
+                await self._declare(worker)
 
     async def _declare(self, worker: Worker) -> None:
         definitions = [self._definitions[name] for name in sorted(self._definitions)]
