@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -192,6 +192,22 @@ SAID = {
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_what_is_said_was_read_and_judged(file: Path) -> None:
     assert [risk.id for risk in study_file(file, TODAY).risks] == SAID[file.stem]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_whatever_is_said_can_be_waived_under_the_same_name_wherever_it_stands(
+    file: Path, tmp_path: Path
+) -> None:
+    text = file.read_text(encoding="utf-8")
+    waivers = "".join(
+        f"\n  - {{risk: '{risk}', reason: known, owner: us, until: {TODAY}}}" for risk in SAID[file.stem]
+    )
+    moved = tmp_path / file.name
+    moved.write_text(f"# One line more.\n\n{text}\nwaivers:{waivers}\n", encoding="utf-8")
+    on, after = (study_file(moved, day).report for day in (TODAY, TODAY + timedelta(days=1)))
+    assert not on.findings and len(on.suppressed) == len(SAID[file.stem])
+    assert len(after.findings) == len(SAID[file.stem]) and not after.suppressed
+    assert all("which is over" in finding.message for finding in after.findings)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

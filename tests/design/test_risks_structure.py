@@ -440,6 +440,34 @@ CASES = [
     ),
     Case(
         "needless-part",
+        "door",
+        ("actors:", "parts:\n  door: gateway\nactors:"),
+        ("release: {takes", "release: {by: staff, takes"),
+        r"door stands in front of orders alone",
+    ),
+    Case(
+        "needless-part",
+        "finder",
+        ("actors:", "parts:\n  finder: elasticsearch\nactors:"),
+        ("sku: text,", "sku: text search,"),
+        r"finder is there and nothing is marked search",
+    ),
+    Case(
+        "personal-data",
+        "post:region",
+        (PLACE, PLACE.replace("total: money", "to: text pii")[:-1] + ", calls: post later}"),
+        ("region: us", "region: eu"),
+        r"post is in us and may be given personal data \(to by orders\.place\), which is to stay in eu",
+        (
+            "actors:\n  shopper: {auth: oidc, clients: [web]}\n  staff: {auth: oidc, roles: [agent]}\ndepends:\n"
+            "  bank: {kind: payment}\n  post: {kind: mail}",
+            "needs: {region: eu}\nactors:\n  shopper: {auth: oidc, clients: [web]}\n"
+            "  staff: {auth: oidc, roles: [agent]}\ndepends:\n  bank: {kind: payment}\n"
+            "  post: {kind: mail, region: us}",
+        ),
+    ),
+    Case(
+        "needless-part",
         "memory",
         (
             "get: {by: shopper own, gives: Order}",
