@@ -105,9 +105,10 @@ def test_a_field_that_the_service_does_not_know_is_refused(shop: dict[str, Any])
 
 
 def test_each_problem_has_a_type_and_a_status_of_its_own(shop: dict[str, Any]) -> None:
-    schema = shop["components"]["schemas"]["OutOfStock"]
-    assert schema["properties"]["type"] == {"const": "https://test.example/problems/out-of-stock"}
-    assert schema["properties"]["status"] == {"const": 409}
+    base, own = shop["components"]["schemas"]["OutOfStock"]["allOf"]
+    assert base == {"$ref": "#/components/schemas/Problem"}
+    assert own["properties"]["type"]["const"] == "https://test.example/problems/out-of-stock"
+    assert own["properties"]["status"]["const"] == 409
 
 
 @pytest.mark.parametrize(
@@ -328,3 +329,41 @@ def _unused(made: dict[str, Any]) -> list[str]:
         for name in named
         if kind != "securitySchemes" and f"'#/components/{kind}/{name}'" not in text
     ]
+
+
+LIMITED = """
+actors:
+  account: {auth: api_key, limit: 20/s}
+  endpoint: {auth: signature}
+services:
+  s:
+    owns: {Notice: {id: uuid, text: text}}
+    does:
+      notices: {by: account, gives: Notice*}
+      feed: {by: account, kind: stream, gives: Notice}
+      watch_notice: {by: account, kind: stream, gives: Notice}
+      add_all: {by: account, kind: bulk, takes: {notices: Notice+}, creates: Notice}
+      tell: {calls: endpoint, emits: Told}
+"""
+
+
+def test_a_limit_stands_in_the_contract_with_its_number() -> None:
+    made = document(LIMITED, "s")["paths"]["/notices"]["get"]
+    assert "At most 20/s for one account, over all it calls." in made["description"]
+    assert made["responses"]["200"]["headers"]["RateLimit-Policy"]["example"] == '"account";q=20;w=1'
+
+
+def test_a_stream_is_of_one_row_only_where_its_name_says_so() -> None:
+    paths = document(LIMITED, "s")["paths"]
+    assert "/notices/feed" in paths and "/notices/{id}/watch" in paths
+
+
+def test_an_item_of_a_bulk_may_fail_with_any_problem() -> None:
+    schemas = document(LIMITED, "s")["components"]["schemas"]
+    result = schemas["AddAllResults"]["properties"]["results"]["items"]["properties"]
+    assert result["problem"]["$ref"] == "#/components/schemas/Problem"
+
+
+def test_a_webhook_says_that_it_needs_no_sign_in() -> None:
+    (hook,) = document(LIMITED, "s")["webhooks"].values()
+    assert hook["post"]["security"] == []  # some generators refuse an operation that is silent about it

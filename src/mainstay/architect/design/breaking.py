@@ -8,17 +8,19 @@ needs a new version.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from mainstay.architect.design.contracts.json_schema import resolved
-from mainstay.architect.design.contracts.naming import over_http
-from mainstay.architect.design.contracts.payloads import event_fields
-from mainstay.architect.design.contracts.routes import route_of
+from mainstay.architect.design.contracts.http_words import limits, succeeds_with
+from mainstay.architect.design.contracts.json_schema import Schemas, resolved
+from mainstay.architect.design.contracts.naming import STREAMING, exposed, reads
+from mainstay.architect.design.contracts.payloads import event_fields, event_key
+from mainstay.architect.design.contracts.routes import Route, identified_by, routes, row_named
 from mainstay.architect.design.questions import listed
 from mainstay.architect.design.shapes import Type
-from mainstay.architect.design.system import Op, System
+from mainstay.architect.design.system import Entity, Op, System
 from mainstay.architect.findings import Location
 
 IN, OUT = "in", "out"
@@ -64,8 +66,9 @@ def announced(old: System, new: System) -> bool:
 
 
 def _operations(old: System, new: System, today: date) -> Iterator[Change]:
+    routed = _Routes(old), _Routes(new)
     for name, before in old.ops.items():
-        if before.spec.on or before.spec.every:
+        if not _offered(old, before):
             continue  # nobody calls it
         after = new.ops.get(name)
         if after is None:
@@ -81,13 +84,39 @@ def _operations(old: System, new: System, today: date) -> Iterator[Change]:
                 new.at(*where),
             )
             continue
-        yield from _operation(old, new, before, after)
+        yield from _operation(old, new, before, after, routed)
     for name, after in new.ops.items():
-        if name not in old.ops:
+        if name not in old.ops and (_offered(new, after) or not (after.spec.on or after.spec.every)):
             yield Change(name, "", "is new", False, "", new.at(*after.where))
 
 
-def _operation(old: System, new: System, before: Op, after: Op) -> Iterator[Change]:
+class _Routes:
+    """Where the operations of a system are found over HTTP, with the ways that they get out of each other's."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self._known: dict[str, dict[str, Route]] = {}
+
+    def of(self, op: Op) -> Route | None:
+        """The route of an operation; None where it has none."""
+        if op.service not in self._known:
+            made = routes(self.system, op.service)
+            self._known[op.service] = {route.op.name: route for route in made}
+        return self._known[op.service].get(op.name)
+
+
+def _offered(system: System, op: Op) -> list[str]:
+    """The protocols over which an operation can be called from outside its service."""
+    return [
+        protocol
+        for protocol in system.services[op.service].speaks
+        if op in exposed(system, op.service, protocol) and (protocol != "sse" or op.kind in STREAMING)
+    ]
+
+
+def _operation(
+    old: System, new: System, before: Op, after: Op, routed: tuple[_Routes, _Routes]
+) -> Iterator[Change]:
     def change(where: str, what: str, breaking: bool, remedy: str = "") -> Change:
         key = where.partition(".")[0]
         place = new.at(*after.where, key) if key else new.at(*after.where)
@@ -95,6 +124,21 @@ def _operation(old: System, new: System, before: Op, after: Op) -> Iterator[Chan
 
     if before.kind != after.kind:
         yield change("kind", f"is {after.kind} and was {before.kind}", True)
+    spoken, speaks = _offered(new, after), new.services[after.service].speaks
+    lost = [
+        protocol
+        for protocol in _offered(old, before)
+        if protocol not in spoken and (protocol not in speaks or before.spec.by == after.spec.by)
+    ]
+    if lost:
+        yield Change(
+            after.id,
+            "",
+            f"is not offered over {listed(lost, 'or')} any more",
+            True,
+            f"go on speaking {listed(lost)} until nobody does",
+            new.at("services", after.service),
+        )
     yield from (
         Change(after.id, f"takes{way}", what, breaking, _version(after), new.at(*after.where, "takes"))
         for way, what, breaking in _fields(
@@ -103,22 +147,119 @@ def _operation(old: System, new: System, before: Op, after: Op) -> Iterator[Chan
     )
     yield from _gives(old, new, before, after)
     yield from _callers(before, after, change)
-    if before in over_http(old, before.service) and after in over_http(new, after.service):
-        first, second = (
-            f"{route.method} {route.path}" for route in (route_of(old, before), route_of(new, after))
-        )
-        if first != second:
-            yield change(
-                "http", f"is {second} and was {first}", True, f"keep the path: {after.name} http: {first}"
-            )
+    yield from _signing_in(old, new, before, after, change)
+    first, second = routed[0].of(before), routed[1].of(after)
+    if first is not None and second is not None:
+        yield from _over_http(first, second, change)
+    if "graphql" in spoken and "graphql" in _offered(old, before):
+        yield from _over_graphql(old, new, before, after, change)
+    if {"graphql", "grpc"} & set(spoken):
+        yield from _named_row(old, new, before, after, change)
     if after.spec.idempotent == "key" and before.spec.idempotent != "key":
         yield change(
             "idempotent", "now asks for an Idempotency-Key", True, "take requests without a key for a time"
         )
-    if before.spec.page is None and after.spec.page is not None and after.lists and before.lists:
-        yield change("page", f"now gives {after.spec.page} at a time, and gave all", True)
+    if after.lists and before.lists:
+        yield from _pages(before, after, change)
+    yield from _limits(old, new, before, after, change)
     if after.spec.deprecated is not None and before.spec.deprecated is None:
         yield change("deprecated", f"is deprecated since {after.spec.deprecated.since}", False)
+
+
+Tell = Callable[..., Change]
+"""Where, what, whether it breaks somebody, and the remedy where it is not a new version."""
+
+
+def _over_http(first: Route, second: Route, change: Tell) -> Iterator[Change]:
+    """Method and path, how the body is written, and the status of success."""
+    shown = [f"{route.method} {route.path}" for route in (first, second)]
+    # Variables may be called otherwise: callers never see their names.
+    same = [(route.method, re.sub(r"\{[^}]*\}", "{}", route.path)) for route in (first, second)]
+    if same[0] != same[1]:
+        remedy = f"keep the path: {second.op.name} http: {shown[0]}"
+        yield change("http", f"is {shown[1]} and was {shown[0]}", True, remedy)
+        return
+    files = [
+        any(route.op.spec.takes[name].name == "file" for name in route.body) for route in (first, second)
+    ]
+    if first.body and files[0] != files[1]:
+        forms = ["multipart/form-data" if one else "JSON" for one in files]
+        yield change("takes", f"is sent as {forms[1]} and was sent as {forms[0]}", True)
+    status = succeeds_with(first), succeeds_with(second)
+    if status[0] != status[1] and first.op.kind == second.op.kind:
+        yield change("http", f"answers {status[1]} and answered {status[0]}", True)
+
+
+def _over_graphql(old: System, new: System, before: Op, after: Op, change: Tell) -> Iterator[Change]:
+    """What is only otherwise in GraphQL: its roots, its unions and its connections are part of each query."""
+    if before.kind == after.kind and reads(before) != reads(after):
+        roots = ["query" if reads(op) else "mutation" for op in (before, after)]
+        yield change("", f"is a {roots[1]} and was a {roots[0]}", True)
+    known, now = (op.spec.gives.problems if op.spec.gives else () for op in (before, after))
+    if known and (gone := [name for name in known if name not in now]):
+        yield change("gives", f"is never {listed(gone, 'or')} any more, which queries ask for", True)
+    if not known and now:
+        yield change("gives", f"is a union with {listed(now)} now, and was plain", True)
+    if before.spec.idempotent == "key" and after.spec.idempotent != "key":
+        yield change("idempotent", "takes no idempotencyKey any more", True)
+
+
+def _named_row(old: System, new: System, before: Op, after: Op, change: Tell) -> Iterator[Change]:
+    """The key of the row that a request is about, where it takes none: it is an argument of its own."""
+    keys = []
+    for system, op in ((old, before), (new, after)):
+        entity = row_named(system, op)
+        named = entity is not None and entity.key and not identified_by(op, entity)
+        keys.append(f"{entity.name}.{entity.key}" if entity is not None and named else "")
+    if keys[0] != keys[1]:
+        what = f"asks for {keys[1]} now" if keys[1] else "asks for no key any more"
+        yield change("takes", f"{what}{f', and asked for {keys[0]}' if keys[0] else ''}", True)
+
+
+def _pages(before: Op, after: Op, change: Tell) -> Iterator[Change]:
+    first, second = before.spec.page, after.spec.page
+    if first is None and second is not None:
+        yield change("page", f"now gives {second} at a time, and gave all", True)
+    elif first is not None and second is None:
+        yield change("page", f"has no pages any more, and gave {first} at a time", True)
+    elif first is not None and second is not None and second != first:
+        yield change("page", f"gives {second} at most and gave {first}", second < first)
+
+
+def _limits(old: System, new: System, before: Op, after: Op, change: Tell) -> Iterator[Change]:
+    """Who kept within the old limit is not to be refused by the new one."""
+    first, second = limits(old, before), limits(new, after)
+    for who, rate in second.items():
+        was = first.get(who)
+        if was is not None and rate.per_second > was.per_second:
+            yield change("limit", f"allows {who} {rate} and allowed {was}", False)
+        elif was is None or rate.per_second < was.per_second:
+            named = who == "caller" or who in old.actors
+            if named:
+                yield change(
+                    "limit",
+                    f"allows {who} {rate} and allowed {was if was is not None else 'any rate'}",
+                    True,
+                    f"tell {who} before, with a day",
+                )
+    size = before.spec.size, after.spec.size
+    if size[1] is not None and (size[0] is None or size[1].bytes < size[0].bytes):
+        yield change("size", f"takes {size[1]} at most and took {size[0] or 'any size'}", True)
+
+
+def _signing_in(old: System, new: System, before: Op, after: Op, change: Tell) -> Iterator[Change]:
+    """An actor that may still call must still get in as it did."""
+    granted = {grant.actor for grant in after.spec.by.grants} if after.spec.by else set()
+    for actor in dict.fromkeys(grant.actor for grant in before.spec.by.grants) if before.spec.by else ():
+        if actor in granted and actor in old.actors and actor in new.actors:
+            was, now = old.actors[actor].spec.auth, new.actors[actor].spec.auth
+            if was != now and was is not None and now is not None:
+                yield change(
+                    "by",
+                    f"lets {actor} in by {now} and let it in by {was}",
+                    now != "none",
+                    f"take both for as long as {actor} uses {was}",
+                )
 
 
 def _gives(old: System, new: System, before: Op, after: Op) -> Iterator[Change]:
@@ -137,9 +278,14 @@ def _gives(old: System, new: System, before: Op, after: Op) -> Iterator[Change]:
         name for name in (after.spec.gives.problems if after.spec.gives else ()) if name not in known
     ]:
         yield Change(after.id, "gives", f"may now fail with {listed(more)}", False, "", place)
+    now = after.spec.gives.problems if after.spec.gives else ()
+    if "graphql" not in new.services[after.service].speaks and (
+        gone := [name for name in known if name not in now]
+    ):
+        yield Change(after.id, "gives", f"never fails with {listed(gone)} any more", False, "", place)
 
 
-def _callers(before: Op, after: Op, change: Callable[[str, str, bool, str], Change]) -> Iterator[Change]:
+def _callers(before: Op, after: Op, change: Tell) -> Iterator[Change]:
     """Who may call it: nobody may lose what was granted."""
     now = (
         {}
@@ -185,6 +331,30 @@ def _events(old: System, new: System) -> Iterator[Change]:
                 new.at(),
             )
             continue
+        tellers = [
+            dict.fromkeys(each.service for each in told.emitters if isinstance(each, Op))
+            for told in (event, after)
+        ]
+        if lost := [service for service in tellers[0] if service not in tellers[1]]:
+            yield Change(
+                name,
+                "",
+                f"is told by {listed(lost)} no more: who listens there hears nothing",
+                True,
+                f"go on emitting {name} from {listed(lost)} until nobody listens there",
+                new.at(*after.emitters[0].where),
+            )
+        keys = event_key(old, name), event_key(new, name)
+        if keys[0] != keys[1] and keys[0]:
+            kept = f"by {keys[1]}" if keys[1] else "not at all"
+            yield Change(
+                name,
+                keys[0],
+                f"is the key of its order no more: it is kept {kept}",
+                True,
+                f"keep {keys[0]} in {name}, or emit one of another name",
+                new.at(*after.emitters[0].where),
+            )
         first, first_service = event_fields(old, name)
         second, second_service = event_fields(new, name)
         place = new.at("events", name) if name in new.blueprint.events else new.at(*after.emitters[0].where)
@@ -251,11 +421,10 @@ def _type(
         if pair in seen:
             return
         sides = _Side(old.system, entities[0].service), _Side(new.system, entities[1].service)
+        fields = [_asked(side, entity, way) for side, entity in zip(sides, entities, strict=True)]
         yield from (
             (at + inner, what, breaking)
-            for inner, what, breaking in _fields(
-                sides[0], entities[0].fields, sides[1], entities[1].fields, way, seen | {pair}
-            )
+            for inner, what, breaking in _fields(sides[0], fields[0], sides[1], fields[1], way, seen | {pair})
         )
         return
     words = _words(first), _words(second)
@@ -265,6 +434,12 @@ def _type(
         yield at, f"is {_short(second)} and was {_short(first)}", True
     else:
         yield from _bounds(first, second, way, at)
+
+
+def _asked(side: _Side, entity: Entity, way: str) -> Mapping[str, Type]:
+    """The fields of an entity; in what is sent, without those that its service fills in itself."""
+    made = Schemas(side.system, entity.service).made
+    return {name: type for name, type in entity.fields.items() if way == OUT or not made(entity, name)}
 
 
 def _words(type: Type) -> tuple[str, ...]:

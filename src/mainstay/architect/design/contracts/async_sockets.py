@@ -7,7 +7,7 @@ from typing import Any
 from mainstay.architect.design.contracts import security
 from mainstay.architect.design.contracts.async_book import Book
 from mainstay.architect.design.contracts.json_schema import Schema
-from mainstay.architect.design.contracts.naming import camel, pascal, sentence
+from mainstay.architect.design.contracts.naming import STREAMING, camel, pascal, sentence
 from mainstay.architect.design.contracts.payloads import reply_of
 from mainstay.architect.design.contracts.routes import route_of
 from mainstay.architect.design.system import Op
@@ -16,6 +16,8 @@ from mainstay.architect.design.system import Op
 def _socket(book: Book, op: Op) -> dict[str, Any] | None:
     """The channel of an operation that sends as things happen; None where it is offered otherwise (gRPC, GraphQL)."""
     speaks = book.system.services[book.service].speaks
+    if "graphql" in speaks and op.kind in STREAMING:
+        return None  # a subscription of the schema; a WebSocket is what it travels over
     if "websocket" in speaks:
         server, protocol = "websocket", "wss"
     elif "sse" in speaks or ("http" in speaks and "graphql" not in speaks):

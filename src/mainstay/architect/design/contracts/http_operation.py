@@ -11,7 +11,16 @@ from typing import Any
 
 from mainstay.architect.design.contracts import problems
 from mainstay.architect.design.contracts.http_shared import Shared
-from mainstay.architect.design.contracts.http_words import about, cached, ending, limited, needs_key, said
+from mainstay.architect.design.contracts.http_words import (
+    about,
+    cached,
+    ending,
+    limited,
+    needs_key,
+    policy,
+    said,
+    succeeds_with,
+)
 from mainstay.architect.design.contracts.json_schema import Schema, resolved
 from mainstay.architect.design.contracts.naming import STREAMING, pascal, sentence
 from mainstay.architect.design.contracts.payloads import reply_of
@@ -166,7 +175,7 @@ class Book(Shared):
         op = route.op
         headers: dict[str, Any] = {}
         if limited(self.system, op):
-            headers |= {name: self.header(name) for name in ("RateLimit-Policy", "RateLimit")}
+            headers |= {"RateLimit-Policy": policy(self.system, op), "RateLimit": self.header("RateLimit")}
         if op.spec.deprecated is not None:
             headers |= ending(op)
             after = next((other for other in self.routes if other.op.name == op.spec.deprecated.use), None)
@@ -177,14 +186,7 @@ class Book(Shared):
         if op.kind == "long":
             return self._accepted(op, headers)
         schema = self._reply(op)
-        made_one = any(write.how == "creates" for write in op.writes) and op.kind != "bulk"
-        status = (
-            "201"
-            if made_one and route.method == "POST"
-            else "200"
-            if schema or op.kind == "download"
-            else "204"
-        )
+        status = succeeds_with(route)
         if status == "201" and (place := self._place_of_new(route)):
             headers["Location"] = {
                 "description": "Where the new one is found.",
@@ -233,7 +235,7 @@ class Book(Shared):
 
     def _bulk(self, op: Op) -> Schema:
         """What became of each item, in the order of the request: some may fail where others do not."""
-        problem = problems.schema_of(self.schemas, problems.INVALID)
+        problem = self.schemas.named("problem", "Problem", problems.base())
         result = {
             "type": "object",
             "required": ["index", "status"],

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+from mainstay.architect.design.contracts.http_headers import HEADERS
 from mainstay.architect.design.contracts.json_schema import resolved
 from mainstay.architect.design.contracts.naming import STREAMING, article, plural, reads, sentence
 from mainstay.architect.design.contracts.routes import Route
 from mainstay.architect.design.contracts.security import requirements
 from mainstay.architect.design.questions import holds_money, listed
 from mainstay.architect.design.system import Dep, Op, System
+from mainstay.architect.design.units import Rate
 
 
 def needs_key(system: System, route: Route) -> bool:
@@ -24,12 +26,39 @@ def needs_key(system: System, route: Route) -> bool:
     return pays or makes or (takes and op.mutates)
 
 
+def succeeds_with(route: Route) -> str:
+    """The status of success."""
+    op = route.op
+    if op.kind == "long":
+        return "202"
+    if op.kind != "bulk" and route.method == "POST" and any(write.how == "creates" for write in op.writes):
+        return "201"
+    gives = op.spec.gives is not None and op.spec.gives.type is not None
+    return "200" if gives or op.kind in ("bulk", "download") else "204"
+
+
+def limits(system: System, op: Op) -> dict[str, Rate]:
+    """The rate limits that its callers meet: ``caller`` for that of the operation, and that of each actor."""
+    made = {} if op.spec.limit is None else {"caller": op.spec.limit}
+    for grant in op.spec.by.grants if op.spec.by is not None else ():
+        limit = system.actors[grant.actor].spec.limit if grant.actor in system.actors else None
+        if limit is not None:
+            made[grant.actor] = limit
+    return made
+
+
 def limited(system: System, op: Op) -> bool:
     """Who calls too often is told to wait."""
-    grants = op.spec.by.grants if op.spec.by is not None else ()
-    return op.spec.limit is not None or any(
-        system.actors[grant.actor].spec.limit is not None for grant in grants if grant.actor in system.actors
-    )
+    return bool(limits(system, op))
+
+
+def policy(system: System, op: Op) -> dict[str, Any]:
+    """The header that tells a caller its limit, with the numbers of the blueprint."""
+    values = []
+    for who, rate in limits(system, op).items():
+        window = next((seconds for seconds in (1, 60, 3600) if rate.per_second * seconds >= 1), 86_400)
+        values.append(f'"{who}";q={max(1, round(rate.per_second * window))};w={window}')
+    return {**HEADERS["RateLimit-Policy"], "example": values[0]}
 
 
 def about(system: System, op: Op) -> str:
@@ -45,6 +74,12 @@ def about(system: System, op: Op) -> str:
             f"Deprecated since {gone.since}"
             + (f", gone on {gone.sunset}" if gone.sunset else "")
             + (f"; use {gone.use}" if gone.use else "")
+        )
+    for who, rate in limits(system, op).items():
+        said.append(
+            f"At most {rate} for one caller"
+            if who == "caller"
+            else f"At most {rate} for one {who}, over all it calls"
         )
     if not requirements(system, op):
         said.append("The blueprint does not say who may call it or how they sign in")

@@ -299,6 +299,7 @@ def _outgoing(book: Book, op: Op, actor: str) -> dict[str, Any]:
             "Sent at least once, with growing waits until it is answered with 2xx, and signed over id, timestamp and "
             "body. The same id is the same event: work on it once."
         ),
+        "security": [],  # the signature, a parameter, shows who sent it
         "parameters": signature_parameters(),
         "requestBody": {"required": True, "content": {"application/cloudevents+json": content}},
         "responses": {

@@ -179,15 +179,15 @@ def schema_of(schemas: Schemas, problem: Problem) -> Schema:
     """A reference to the schema of one kind of problem."""
     shared = schemas.named("problem", "Problem", base())
     held: dict[str, Any] = {
-        "type": {"const": type_uri(schemas.system.name, problem)},
-        "status": {"const": problem.status},
+        "type": {"type": "string", "const": type_uri(schemas.system.name, problem)},
+        "status": {"type": "integer", "const": problem.status},
     }
     if problem is INVALID:
         held["errors"] = _errors()
+    # Generators of clients pass over what stands beside an allOf of one: the kind would be lost to them.
     made: Schema = {
         "description": problem.about,
-        "allOf": [shared],
-        "properties": held,
+        "allOf": [shared, {"type": "object", "properties": held}],
     }
     wanted = problem.name if problem.name not in schemas.system.entities else f"{problem.name}Problem"
     return schemas.named(f"problem {problem.name}", wanted, made)
@@ -202,7 +202,7 @@ def example_of(system: str, problem: Problem) -> dict[str, Any]:
         "detail": problem.detail,
     }
     if problem is INVALID:
-        made["errors"] = [{"pointer": "/", "detail": "A field is missing."}]
+        made["errors"] = [{"pointer": "", "detail": "A field is missing."}]
     return made
 
 
@@ -241,7 +241,10 @@ def _errors() -> Schema:
             "type": "object",
             "required": ["pointer", "detail"],
             "properties": {
-                "pointer": {"type": "string", "description": "JSON Pointer (RFC 6901) to the value."},
+                "pointer": {
+                    "type": "string",
+                    "description": "JSON Pointer (RFC 6901) to the value; empty where the whole is meant.",
+                },
                 "detail": {"type": "string"},
             },
         },

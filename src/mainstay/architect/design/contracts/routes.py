@@ -276,7 +276,12 @@ def _looking(
 ) -> tuple[str, str]:
     given = op.spec.gives.type if op.spec.gives is not None else None
     shown = [*(word for word in _verb(op, entity) if word not in READING), *before, *after]
-    if op.kind in STREAMING or op.kind == "download":
+    if op.kind in STREAMING:
+        # What tells of one row says so by its name, as watch_order does, or takes its key.
+        one = identified_by(op, entity) or f"_{snake(entity.name)}_" in f"_{_bare(op)}_"
+        base = item if one else root
+        return "GET", f"{base}/{'stream' if base.endswith(f'/{action}') else action}"
+    if op.kind == "download":
         base = root if given is not None and given.many and not identified_by(op, entity) else item
         return "GET", f"{base}/{action}"
     if not in_query(op):
