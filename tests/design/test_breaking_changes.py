@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import jsonschema
 import pytest
 from blueprint_text import TODAY
+from graphql import build_schema
+from graphql.utilities import find_breaking_changes
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mainstay.architect.design.breaking import compare
+from mainstay.architect.design.contracts import graphql
 from mainstay.architect.design.contracts.examples import Examples
 from mainstay.architect.design.contracts.json_schema import Schemas
 from mainstay.architect.design.contracts.payloads import reply_schema, request_schema
@@ -127,9 +131,74 @@ def told(old: str, new: str, today: date = TODAY) -> dict[str, bool]:
             "orders.pay.http is PUT /paid and was POST /orders/{id}/pay",
             True,
         ),
+        (
+            "shopper: {auth: oidc}",
+            "shopper: {auth: jwt}",
+            "orders.get.by lets shopper in by jwt and let it in by oidc",
+            True,
+        ),
+        (
+            "shopper: {auth: oidc}",
+            "shopper: {auth: oidc, limit: 5/s}",
+            "orders.get.limit allows shopper 5/s and allowed any rate",
+            True,
+        ),
+        (
+            "  orders:\n    owns",
+            "  orders:\n    speaks: grpc\n    owns",
+            "orders.get is not offered over http any more",
+            True,
+        ),
+        (
+            "gives: Order | SoldOut, emits: Placed}",
+            "gives: Order, emits: Placed}",
+            "orders.place.gives never fails with SoldOut any more",
+            False,
+        ),
+        (
+            "gives: Order | SoldOut, emits: Placed}",
+            "gives: Order | SoldOut, kind: long, emits: Placed}",
+            "orders.place.kind is long and was request",
+            True,
+        ),
+        (
+            "moves: Order paid}",
+            "moves: Order paid, gives: Order}",
+            "orders.pay.http answers 200 and answered 204",
+            True,
+        ),
+        # A new operation may take the path that another one had by default.
+        (
+            "      get: {by",
+            "      create_order: {by: shopper, takes: {n: int}, gives: Order, creates: Order}\n      get: {by",
+            "orders.place.http is POST /orders/place and was POST /orders",
+            True,
+        ),
+        # What callers never see the name of may be called otherwise.
+        (
+            "pay: {by: staff,",
+            "pay: {by: staff, http: 'POST /orders/{order}/pay',",
+            "orders.pay.http is POST /orders/{order}/pay and was POST /orders/{id}/pay",
+            None,
+        ),
+        # A service fills in by itself what is not asked for.
+        (
+            "Line: {sku:",
+            "Line: {created_at: timestamp, sku:",
+            "orders.place.takes.lines.created_at is new",
+            None,
+        ),
+        # Events of another service are on another topic, even under the same name.
+        (
+            "lines: Line+, coupon: text?}, gives: Order | SoldOut, emits: Placed}",
+            "lines: Line+, coupon: text?}, gives: Order | SoldOut}\n      note: {every: 1h, emits: Placed}",
+            "Placed is told by orders no more: who listens there hears nothing",
+            None,
+        ),
     ],
 )
-def test_a_change_and_whether_it_breaks(before: str, after: str, says: str, breaking: bool) -> None:
+def test_a_change_and_whether_it_breaks(before: str, after: str, says: str, breaking: bool | None) -> None:
+    """`breaking` is None where nothing of the kind is told."""
     assert before in SHOP
     found = told(SHOP, SHOP.replace(before, after, 1))
     assert found.get(says) is breaking, found
@@ -145,6 +214,16 @@ def test_what_goes_away_on_the_day_announced_breaks_nobody() -> None:
     new = SHOP.replace("      pay: {by: staff, moves: Order paid}\n", "")
     assert told(old, new) == {"orders.pay is gone, as announced for 2026-06-01": False}
     assert told(old, new, date(2026, 5, 31)) == {"orders.pay is gone": True}
+
+
+def test_an_event_told_by_another_service_is_on_another_topic() -> None:
+    moved = SHOP.replace(", emits: Placed}", "}") + "      send: {every: 1h, emits: Placed}\n"
+    assert told(SHOP, moved)["Placed is told by orders no more: who listens there hears nothing"] is True
+
+
+def test_a_subscription_that_handles_an_event_is_offered_all_the_same() -> None:
+    feed = "      feed: {by: shopper, kind: subscription, on: Placed, gives: Order}\n"
+    assert told(SHOP.replace("      get: {by", f"{feed}      get: {{by"), SHOP)["orders.feed is gone"] is True
 
 
 def study_of(old: str, new: str) -> Study:
@@ -229,3 +308,56 @@ def loose(schema: object) -> object:
     if isinstance(schema, dict):
         return {key: loose(value) for key, value in schema.items() if key != "additionalProperties"}
     return [loose(item) for item in schema] if isinstance(schema, list) else schema
+
+
+PROBLEMS = st.lists(st.sampled_from(["Bad", "Worse"]), unique=True, max_size=2)
+ASKED = st.fixed_dictionaries(
+    {
+        "takes": FIELDS,
+        "gives": FIELDS,
+        "line": FIELDS,
+        "problems": PROBLEMS,
+        "page": st.booleans(),
+        "key": st.booleans(),
+        "emits": st.booleans(),
+    }
+)
+HARMLESS = ("VALUE_REMOVED_FROM_ENUM", "TYPE_REMOVED", "TYPE_CHANGED_KIND")
+"""A word that never comes breaks only who writes it down as a literal of what is sent, which is told of there. A type
+that is gone is gone because no field leads to it, and fields are told of one by one."""
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+@given(ASKED, ASKED)
+def test_what_graphql_calls_breaking_we_do_too(first: dict[str, Any], second: dict[str, Any]) -> None:
+    old, new = (system_of(spoken(version)) for version in (first, second))
+    schemas = [build_schema(sdl(system)) for system in (old, new)]
+    found = [
+        str(change)
+        for change in find_breaking_changes(*schemas)
+        if change.type.name not in HARMLESS and "Query.version" not in change.description
+    ]
+    ours = compare(old, new, TODAY)
+    assert not found or any(change.breaking for change in ours), (found, list(map(str, ours)))
+
+
+def spoken(version: dict[str, Any]) -> str:
+    """An operation and a list over GraphQL."""
+    text = shaped(version["takes"], version["gives"], version["line"])
+    text = text.replace("  s:\n", "  s:\n    speaks: graphql\n")
+    gives = " | ".join(["gives: Thing", *version["problems"]])
+    more = (", idempotent: key" if version["key"] else "") + (", emits: Done" if version["emits"] else "")
+    text = text.replace("gives: Thing, creates: Thing", f"{gives}{more}, creates: Thing")
+    page = ", page: 5" if version["page"] else ""
+    return text + f"      list_things: {{by: peer, gives: Thing*{page}}}\n"
+
+
+def sdl(system: System) -> str:
+    (file,) = [
+        file
+        for file in graphql.generate(Result(Study(system), [], None, []))  # type: ignore[arg-type]
+        if file.kind == "graphql"
+    ]
+    return file.text
