@@ -70,6 +70,9 @@ def test_a_sequence_shows_the_branches_where_it_fails(diagrams: dict[str, Genera
     assert "Note over orders: goes on with nothing" in lines
     assert "orders->>+stripe: call, 3 attempts of 2s" in lines
     assert "orders->>adyen: adyen instead" in lines
+    (event, *_) = [at for at, line in enumerate(lines) if line.startswith("orders--)")]
+    assert event > lines.index("alt it succeeds"), "nothing is told of where it ends with a problem"
+    assert "orders->>stock: release, if it took effect" in lines, "who waited too long does not know"
     assert "orders->>stock: release" in lines, "what is done is undone where a later call fails"
     assert lines.index("orders->>stock: release") > lines.index("orders->>adyen: adyen instead")
     assert "else SoldOut" in lines

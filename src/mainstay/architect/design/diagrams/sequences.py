@@ -43,7 +43,7 @@ def _sequence(system: System, op: Op) -> str:
     key = " (Idempotency-Key)" if op.spec.idempotent == "key" else ""
     body.append(f"  {node(actor)}->>+{node(op.service)}: {message(words(op.name))}{key}")
     _inside(system, op, body, seen, 0, frozenset({op}))
-    _answers(op, body, actor)
+    _answers(system, op, body, seen, actor)
     made = ["sequenceDiagram", "  autonumber"]
     made += [f"  actor {node(name)} as {name}" for name in people]
     for name in dict.fromkeys(seen):
@@ -71,14 +71,19 @@ def _inside(
         else:
             _call(system, edges[0], body, seen, depth, above, done)
         done += [edge for edge in edges if edge.waits]
+    if depth > 0:
+        body += _wrote(op, pad)
+
+
+def _wrote(op: Op, pad: str) -> list[str]:
+    """What it writes and emits, which it does in one transaction."""
     if op.writes:
         wrote = ", ".join(dict.fromkeys(f"{write.how} {write.entity.name}" for write in op.writes))
         events = f", and {', '.join(op.spec.emits)} in the same transaction" if op.spec.emits else ""
-        body.append(f"{pad}Note over {node(op.service)}: {message(wrote + events)}")
-    elif op.spec.emits:
-        body.append(f"{pad}Note over {node(op.service)}: emits {message(', '.join(op.spec.emits))}")
-    if depth == 0:
-        _heard(system, op, body, seen)
+        return [f"{pad}Note over {node(op.service)}: {message(wrote + events)}"]
+    if op.spec.emits:
+        return [f"{pad}Note over {node(op.service)}: emits {message(', '.join(op.spec.emits))}"]
+    return []
 
 
 def _call(
@@ -142,20 +147,29 @@ def _failure(
             for step in reversed(done)
             if isinstance(step.target, Op) and step.target.undo is not None and step.target.writes
         ]
+        target = edge.target
+        if isinstance(target, Op) and target.undo is not None and target.writes:
+            # Who only waited too long does not know whether it was done: its undo must bear both.
+            undos.insert(0, (target.service, f"{target.undo.name}, if it took effect"))
         if undos:
             body.append(f"{pad}opt {to} fails or takes too long")
             body += [f"{pad}  {caller}->>{node(service)}: {message(words(undo))}" for service, undo in undos]
             body.append(f"{pad}end")
 
 
-def _answers(op: Op, body: list[str], actor: str) -> None:
+def _answers(system: System, op: Op, body: list[str], seen: list[str], actor: str) -> None:
+    """How it ends: nothing is written nor told of where it ends with a problem."""
     gives = op.spec.gives
     good = str(gives.type) if gives is not None and gives.type is not None else "done"
     problems = gives.problems if gives is not None else ()
+    pad = "    " if problems else "  "
+    if problems:
+        body.append("  alt it succeeds")
+    body += _wrote(op, pad)
+    _heard(system, op, body, seen, pad)
     if not problems:
         body.append(f"  {node(op.service)}-->>-{node(actor)}: {message(good)}")
         return
-    body.append("  alt it succeeds")
     body.append(f"    {node(op.service)}-->>{node(actor)}: {message(good)}")
     for problem in problems:
         body.append(f"  else {problem}")
@@ -164,10 +178,10 @@ def _answers(op: Op, body: list[str], actor: str) -> None:
     body.append(f"  deactivate {node(op.service)}")
 
 
-def _heard(system: System, op: Op, body: list[str], seen: list[str]) -> None:
+def _heard(system: System, op: Op, body: list[str], seen: list[str], pad: str) -> None:
     """Who handles what it emits, without being waited for."""
     for name in op.spec.emits:
         for consumer in system.events[name].consumers:
             seen.append(consumer.service)
             text = message(f"{name}: {words(consumer.name)}")
-            body.append(f"  {node(op.service)}--){node(consumer.service)}: {text}")
+            body.append(f"{pad}{node(op.service)}--){node(consumer.service)}: {text}")
