@@ -179,12 +179,13 @@ def schema_of(schemas: Schemas, problem: Problem) -> Schema:
     """A reference to the schema of one kind of problem."""
     shared = schemas.named("problem", "Problem", base())
     held: dict[str, Any] = {
-        "type": {"type": "string", "const": type_uri(schemas.system.name, problem)},
-        "status": {"type": "integer", "const": problem.status},
+        "type": {"type": "string", "enum": [type_uri(schemas.system.name, problem)]},
+        "status": {"type": "integer", "enum": [problem.status]},
     }
     if problem is INVALID:
         held["errors"] = _errors()
-    # Generators of clients pass over what stands beside an allOf of one: the kind would be lost to them.
+    # Generators of clients pass over what stands beside an allOf of one, and do not narrow text to a const: the kind
+    # would be lost to them.
     made: Schema = {
         "description": problem.about,
         "allOf": [shared, {"type": "object", "properties": held}],
