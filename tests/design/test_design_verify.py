@@ -81,6 +81,25 @@ def test_every_kind_of_file_is_seen_by_its_validators() -> None:
         assert by_kind["asyncapi"].startswith("checked by our schema")
 
 
+def test_what_spectral_warns_of_is_shown_and_refuses_nothing(tmp_path: Path) -> None:
+    """What a blueprint cannot say, and scopes where there are no flows to list them in, are no warnings."""
+    if node_modules() != MODULES:
+        pytest.skip("Spectral is not installed")
+    (file, *_) = only("openapi")
+    made = marks(
+        [
+            file,
+            replace(
+                file, path="contracts/b.openapi.yaml", text=re.sub(r"  contact:\n    .*\n", "", file.text)
+            ),
+        ]
+    )
+    assert "warned" not in made[file.path].said, made[file.path].said
+    mark = made["contracts/b.openapi.yaml"]
+    assert not mark.refused and mark.warned
+    assert "; warned of by spectral: line" in mark.said and "(info-contact)" in mark.said
+
+
 def test_a_query_that_the_schema_does_not_know_is_refused() -> None:
     """Queries are held against the schema beside them."""
     (queries,) = only("graphql-examples")

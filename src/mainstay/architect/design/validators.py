@@ -20,8 +20,16 @@ from typing import Any
 
 from mainstay.architect.design.generated import Example
 
+UNASKED = {
+    "asyncapi-info-license": "off",
+    "asyncapi-info-license-url": "off",
+    "asyncapi-info-contact-properties": "off",
+}
+"""Rules of Spectral for what a blueprint has no word for, and what may not be invented: a licence, an address."""
 Said = tuple[str, dict[str, str]]
 """The validator's version, and by path in one sentence why it refuses a file."""
+Warned = dict[str, list[str]]
+"""By path, in one sentence each, what a validator takes and would have otherwise."""
 SECONDS = 300.0
 """After which a validator in a process of its own is given up."""
 
@@ -100,10 +108,13 @@ def asyncapi_shape(folder: Path, paths: Sequence[str]) -> Said:
     return "our schema", refused
 
 
-def spectral(folder: Path, paths: Sequence[str], command: str, rules: str) -> Said:
-    """Spectral with its recommended rules for ``oas`` or ``asyncapi``; its errors refuse, its warnings do not."""
+def spectral(
+    folder: Path, paths: Sequence[str], command: str, rules: str
+) -> tuple[str, dict[str, str], Warned]:
+    """Spectral with its recommended rules for ``oas`` or ``asyncapi``: its errors refuse, its warnings come third."""
     ruleset = folder / f".spectral-{rules}.json"
-    ruleset.write_text(json_module.dumps({"extends": [f"spectral:{rules}"]}), encoding="utf-8")
+    own = {rule: UNASKED[rule] for rule in UNASKED if rule.startswith(rules)}
+    ruleset.write_text(json_module.dumps({"extends": [f"spectral:{rules}"], "rules": own}), encoding="utf-8")
     done = _process(
         [command, "lint", "--ruleset", ruleset.name, "--format", "json", "--quiet", *paths], folder
     )
@@ -111,12 +122,20 @@ def spectral(folder: Path, paths: Sequence[str], command: str, rules: str) -> Sa
     if found is None:
         raise Refused(_sentence(done.stderr or done.stdout or "it ended without an answer"))
     refused: dict[str, str] = {}
+    warned: Warned = {}
     for one in json_module.loads(found[0]):
+        path = Path(one["source"]).resolve().relative_to(folder.resolve()).as_posix()
+        where = f"line {one['range']['start']['line'] + 1}"
+        said = f"{where}: {_sentence(one['message'])} ({one['code']})"
+        # It looks for the scopes of OAuth flows alone, which OpenID Connect and bearer schemes do not have.
+        flowless = (
+            one["code"] == "oas3-operation-security-defined" and "listed among scopes" in one["message"]
+        )
         if one["severity"] == 0:
-            path = Path(one["source"]).resolve().relative_to(folder.resolve()).as_posix()
-            where = f"line {one['range']['start']['line'] + 1}"
-            refused.setdefault(path, f"{where}: {_sentence(one['message'])} ({one['code']})")
-    return _process([command, "--version"], folder).stdout.strip(), refused
+            refused.setdefault(path, said)
+        elif one["severity"] == 1 and not flowless:
+            warned.setdefault(path, []).append(said)
+    return _process([command, "--version"], folder).stdout.strip(), refused, warned
 
 
 def graphql(folder: Path, paths: Sequence[str]) -> Said:

@@ -34,6 +34,8 @@ class Mark:
     """``validated by buf 1.75.0 and protoc 36.2``, ``checked by our schema``, ``not validated: …``."""
     refused: tuple[str, ...] = ()
     """Why validators refuse it, one sentence each with the validator's name."""
+    warned: tuple[str, ...] = ()
+    """What validators take and would have otherwise, told in the same way; the first of them stands in `said`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class _Notes:
     missing: list[str] = field(default_factory=list)
     """What to install."""
     refused: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
 
 
 def verify(
@@ -169,7 +172,14 @@ def _spectral(notes: Mapping[str, _Notes], folder: Path, paths: list[str], rules
     own = modules / ".bin" / "spectral" if modules is not None else None
     command = str(own) if own is not None and own.exists() else shutil.which("spectral")
     if command is not None and shutil.which("node"):
-        _run(notes, paths, "spectral", lambda: validators.spectral(folder, paths, command, rules), NODE)
+
+        def lint() -> validators.Said:
+            version, refused, warned = validators.spectral(folder, paths, command, rules)
+            for path, said in warned.items():
+                notes[path].warned += [f"spectral: {one}" for one in said]
+            return version, refused
+
+        _run(notes, paths, "spectral", lint, NODE)
 
 
 def _run(
@@ -211,11 +221,17 @@ def _examples(file: Generated, note: _Notes) -> None:
 def _mark(file: Generated, note: _Notes) -> Mark:
     checks = [said for said in note.own if said]
     examples = "".join(f", {said}" for said in checks if " examples by " in said)
+    warned = ""
+    if note.warned:
+        more = f", and {len(note.warned) - 1} more" if len(note.warned) > 1 else ""
+        warned = f"; warned of by {note.warned[0]}{more}"
     shape = [said for said in checks if " examples by " not in said]
     if note.refused:
-        return Mark(file.path, "refused", tuple(note.refused))
+        return Mark(file.path, "refused", tuple(note.refused), tuple(note.warned))
     if note.by:
-        return Mark(file.path, f"validated by {_listed(note.by)}{examples}")
+        return Mark(
+            file.path, f"validated by {_listed(note.by)}{examples}{warned}", warned=tuple(note.warned)
+        )
     if shape:
         remedy = f"; for more, {note.missing[0]}" if note.missing else ""
         return Mark(file.path, f"checked by {_listed(shape)}{examples}{remedy}")
