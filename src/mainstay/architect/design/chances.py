@@ -2,39 +2,116 @@
 
 A component (a service with its store, a dependency, a gateway) is up or down during one run, independent of the
 others, and counts once however often it is asked. A `Block` comes true when all its components are up and all its
-factors come true; a `Factor` when it is not needed (a call made in some runs only, an answer from a cache) or when any
-one of its ways comes true (a fallback). Where factors share components their chances do not multiply: the chance is
-then found by conditioning on a shared component (Shannon's expansion), which is exact.
+factors come true; a `Factor` when it is not needed (a call made in some runs only) or when any one of its ways comes
+true (a fallback). Where factors share components their chances do not multiply: the chance is then found by
+conditioning on a shared component (Shannon's expansion), which is exact.
+
+Caches look back in time: an entry is there if what fills it worked when the entry was made. Several caches see the same
+outage, and a cache may be filled from another. So what stands behind a cache has no single chance but one for each
+moment before now, and the cache averages those over the ages that its entry may have (`Keep`). A component that is down
+has been so for an exponential time: its chance of having been up `t` ago is ``1 - q e^(-t / outage)``. Where two caches
+hold answers of one component, it is conditioned on how long ago that went down, in `STEPS` steps.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from mainstay.architect.design.figures import SECONDS, SHARE, Figure
 from mainstay.architect.design.risks import Study
 from mainstay.architect.design.system import Act, Dep, Edge, Op
-from mainstay.architect.design.trees import below, gateways, groups, kept
+from mainstay.architect.design.trees import below, gateways, groups
 
 MOST, LARGE = 250, 30
 """Factors looked at, and factors in one tree, beyond which the chance is bounded from below rather than computed."""
+STEPS = 16
+"""Steps of equal chance in which the age of an outage is told apart."""
+
+Ages = tuple[float, ...]
+"""The chance that something worked, now and at `STEPS` moments before now: at the i-th, a share ``1 - i / STEPS`` of
+the outages that go on now had already begun. Where no cache looks back, now alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A cache: how long it keeps what it was given, in mean outages.
+
+    A share `hit` of what is asked is hot: as long as it can be renewed, an entry of it is there, whose age is anything
+    up to `fresh`. Where there is `stale`, everything is taken to have been asked within that time.
+    """
+
+    hit: float
+    fresh: float
+    stale: float | None = None
+
+    @property
+    def bridged(self) -> float:
+        """The share of runs that fail for a single outage which it answers."""
+        alive = -math.expm1(-self.fresh) / self.fresh  # the mean of e^-age
+        return self.hit * (1 - alive) if self.stale is None else 1 - math.exp(-self.stale) * alive
+
+    def of(self, before: Ages) -> Ages:
+        """The chance of an answer, from the chance that what fills it worked."""
+        if len(before) == 1:
+            raise ValueError("what a cache holds was made before now")
+        if self.stale is not None:
+            return averaged(before, self.stale, self.fresh)
+        held = averaged(before, 0.0, self.fresh)
+        return tuple(self.hit * old + (1 - self.hit) * now for old, now in zip(held, before, strict=True))
+
+
+def averaged(before: Ages, least: float, spread: float) -> Ages:
+    """The mean over ages between `least` and `least + spread`, before each of the moments."""
+    return tuple(sum(map(operator.mul, row, before)) for row in _weights(least, spread))
+
+
+@cache
+def _weights(least: float, spread: float) -> list[tuple[float, ...]]:
+    """What each moment counts in that mean; between two of them a chance is a straight line in ``e^-age``."""
+    rows = []
+    for at in range(STEPS + 1):
+        row = [0.0] * (STEPS + 1)
+        high = (1 - at / STEPS) * math.exp(-least)
+        low = high * math.exp(-spread)
+        if low <= 0:
+            row[STEPS] = 1.0
+        for cell in range(STEPS):
+            top, bottom = 1 - cell / STEPS, 1 - (cell + 1) / STEPS
+            a, b = max(low, bottom), min(high, top)
+            if low <= 0 or a >= b:
+                continue
+            share, moved = math.log(b / a) / spread, (b - a) / spread
+            row[cell] += (moved - bottom * share) * STEPS
+            row[cell + 1] += (top * share - moved) * STEPS
+        rows.append(tuple(row))
+    return rows
 
 
 @dataclass(frozen=True)
 class Factor:
-    """Comes true without any of its ways with the chance `free`, else when one of them does."""
+    """Comes true without any of its ways with the chance `free`, else when one of them does.
+
+    With a `keep` there is one way, and it is enough that it came true when an entry of the cache was made.
+    """
 
     free: float
     ways: tuple[Block, ...] = ()
+    keep: Keep | None = None
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Its components."""
         return frozenset().union(*(way.names for way in self.ways))
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Its components that stand behind a cache."""
+        return self.names if self.keep else frozenset().union(*(way.kept for way in self.ways))
 
     @cached_property
     def size(self) -> int:
@@ -44,11 +121,15 @@ class Factor:
     @cached_property
     def drawn(self) -> bool:
         """Chance plays a part beyond the state of its components: twice is then not the same as once."""
-        return self.free > 0 or any(factor.drawn for way in self.ways for factor, _ in way.factors)
+        return (
+            self.free > 0
+            or self.keep is not None
+            or any(factor.drawn for way in self.ways for factor, _ in way.factors)
+        )
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.free, self.ways))
+        return hash((self.free, self.ways, self.keep))
 
     def __hash__(self) -> int:
         return self._hash
@@ -60,11 +141,23 @@ class Block:
 
     needed: frozenset[str] = frozenset()
     factors: tuple[tuple[Factor, int], ...] = ()
+    since: int = -1
+    """Something in it went down in this step of time before now, and was up before; -1 where nothing is known to."""
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Its components."""
         return self.needed.union(*(factor.names for factor, _ in self.factors))
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Its components that stand behind a cache."""
+        return frozenset().union(*(factor.kept for factor, _ in self.factors))
+
+    @cached_property
+    def looks_back(self) -> bool:
+        """A cache is in it."""
+        return any(factor.keep or any(way.looks_back for way in factor.ways) for factor, _ in self.factors)
 
     @cached_property
     def size(self) -> int:
@@ -80,7 +173,7 @@ class Block:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.needed, self.factors))
+        return hash((self.needed, self.factors, self.since))
 
     def __hash__(self) -> int:
         return self._hash
@@ -94,6 +187,7 @@ def together(*blocks: Block) -> Block:
     needed: frozenset[str] = frozenset()
     factors: dict[Factor, int] = {}
     for block in blocks:
+        assert block.since < 0
         needed |= block.needed
         for factor, times in block.factors:
             factors[factor] = factors.get(factor, 0) + times if factor.drawn else 1
@@ -115,7 +209,7 @@ def perhaps(free: float, *ways: Block) -> Block:
         (way,) = ways
         if free == 0:
             return way
-        if not way.needed and len(way.factors) == 1 and way.factors[0][1] == 1:
+        if not way.needed and len(way.factors) == 1 and way.factors[0][1] == 1 and not way.factors[0][0].keep:
             inner = way.factors[0][0]
             return Block(factors=((Factor(free + (1 - free) * inner.free, inner.ways), 1),))
     return Block(factors=((Factor(free, ways), 1),))
@@ -140,24 +234,29 @@ class Chances:
 
     def behind_cache(self, op: Op) -> Block:
         """An answer of the operation, from its cache or by a run."""
-        if op.spec.cache is None:
-            return self.run(op)
-        return perhaps(self.bridged(op)[0], self.run(op))
+        keep, run = self.keep(op), self.run(op)
+        if keep is None or run == SURE:
+            return run
+        return Block(factors=((Factor(0.0, (run,), keep), 1),))
 
-    def bridged(self, op: Op) -> tuple[float, list[Figure]]:
-        """The share of failing runs that an operation's cache answers, and the figures.
-
-        Without `stale` the hits of what is still fresh count (`trees.kept`); with it every call, for as long as the
-        entry may be used. Outages are exponential with the mean `assume.outage`.
-        """
-        system, cache = self.study.system, op.spec.cache
+    def keep(self, op: Op) -> Keep | None:
+        """What its cache keeps; None where it has none, or one that keeps nothing."""
+        cache = op.spec.cache
         if cache is None:
-            return 0.0, []
-        outage, hit = system.assumption("outage", SECONDS), self.study.flows.hit(op)
-        fresh = kept(cache.fresh.seconds, outage.value)
-        if cache.stale is not None:
-            return 1 - math.exp(-cache.stale.seconds / outage.value) * (1 - fresh), [outage]
-        return hit.value * fresh, [hit, outage]
+            return None
+        outage = self.study.system.assumption("outage", SECONDS).value
+        fresh = cache.fresh.seconds / outage
+        if fresh <= 0:
+            return None
+        stale = cache.stale.seconds / outage if cache.stale is not None else None
+        return Keep(self.study.flows.hit(op).value, fresh, stale)
+
+    def bridging(self, op: Op) -> list[Figure]:
+        """The figures of what its cache bridges."""
+        if op.spec.cache is None:
+            return []
+        outage = self.study.system.assumption("outage", SECONDS)
+        return [outage] if op.spec.cache.stale is not None else [self.study.flows.hit(op), outage]
 
     def run(self, op: Op) -> Block:
         """One run of the operation, past its cache."""
@@ -207,7 +306,7 @@ class Chance:
         self.seen = 0
         """Factors that were looked at to condition on something."""
         self._deep = False
-        self._known: dict[int, tuple[Block, float]] = {}
+        self._known: dict[tuple[int, int], tuple[Block, Ages]] = {}
         """By identity, and the block kept, so that no other takes its place."""
 
     @property
@@ -217,81 +316,151 @@ class Chance:
 
     def of(self, block: Block) -> float:
         """The chance that a block comes true."""
-        if id(block) not in self._known:
-            certain = math.prod(self.values[name] for name in sorted(block.needed))
+        return self.before(block, STEPS if block.looks_back else 0)[0]
+
+    def before(self, block: Block, steps: int = STEPS) -> Ages:
+        """The chance that it came true, now and at so many moments before now."""
+        key = (id(block), steps)
+        if key not in self._known:
+            certain = _down_since(block.since, steps)
+            for name in sorted(block.needed):
+                certain = _times(certain, self._up(name, steps))
             if block.size > LARGE:
                 self.seen = MOST + 1
             if self.exact:
                 for cluster in _clusters(block.settled):
-                    certain *= self._cluster(cluster)
+                    certain = _times(certain, self._cluster(cluster, steps))
             else:
                 factors = block.factors if self._deep else block.settled
                 self._deep = True
-                certain *= self._least(factors)
-            self._known[id(block)] = (block, certain)
-        return self._known[id(block)][1]
+                certain = _times(certain, self._least(factors, steps))
+            self._known[key] = (block, certain)
+        return self._known[key][1]
 
-    def _cluster(self, factors: list[tuple[Factor, int]]) -> float:
+    def _up(self, name: str, steps: int) -> Ages:
+        down = 1 - self.values[name]
+        return tuple(1 - down * (1 - at / STEPS) for at in range(steps + 1))
+
+    def _cluster(self, factors: list[tuple[Factor, int]], steps: int) -> Ages:
         asked = Counter(
             name for factor, times in factors for name in factor.names for _ in range(min(times, 2))
         )
         if len(factors) == 1 and factors[0][1] == 1:
             asked = Counter(name for way in factors[0][0].ways for name in way.names)
             if all(count == 1 for count in asked.values()):
-                return self._one(factors[0][0])
+                return self._one(factors[0][0], steps)
         elif not asked:
-            return math.prod(self._one(factor) ** times for factor, times in factors)
+            made = (1.0,) * (steps + 1)
+            for factor, times in factors:
+                made = _times(made, tuple(each**times for each in self._one(factor, steps)))
+            return made
         if not self.exact:
-            return self._least(factors)
+            return self._least(factors, steps)
         pivot = min(asked, key=lambda name: (-asked[name], name))
-        chance = self.values[pivot]
-        total = 0.0
-        for up, weight in ((True, chance), (False, 1 - chance)):
-            if weight > 0:
-                known, seen = given(factors, frozenset([pivot]), up)
-                self.seen += seen
-                total += weight * self.of(Block(factors=known))
+        up = self._up(pivot, steps)
+        total = self._given(factors, pivot, up=True, steps=steps)
+        if any(pivot in factor.kept for factor, _ in factors):
+            # Caches hold its answers: when it went down decides which of them still have one.
+            chance = self.values[pivot]
+            total = tuple(chance * each for each in total)
+            for since in range(STEPS) if chance < 1 else ():
+                part = self._given(factors, pivot, up=False, steps=steps, since=since)
+                total = tuple(a + (1 - chance) / STEPS * b for a, b in zip(total, part, strict=True))
+            return total
+        total = _times(up, total)
+        if up[0] < 1:
+            part = self._given(factors, pivot, up=False, steps=steps)
+            total = tuple(a + (1 - u) * b for a, u, b in zip(total, up, part, strict=True))
         return total
 
-    def _one(self, factor: Factor) -> float:
-        fails = math.prod(1 - self.of(way) for way in factor.ways)
-        return factor.free + (1 - factor.free) * (1 - fails)
+    def _given(
+        self, factors: Sequence[tuple[Factor, int]], name: str, up: bool, steps: int, since: int = -1
+    ) -> Ages:
+        known, seen = given(factors, frozenset([name]), up, since)
+        # Only the first of the steps is counted: the others look at the same.
+        self.seen += seen if since <= 0 else 0
+        return self.before(Block(factors=known), steps)
 
-    def _least(self, factors: Sequence[tuple[Factor, int]]) -> float:
+    def _one(self, factor: Factor, steps: int) -> Ages:
+        fails = (1 - factor.free,) * (steps + 1)
+        for way in factor.ways:
+            fails = _times(fails, tuple(1 - each for each in self.before(way, steps)))
+        made = tuple(1 - each for each in fails)
+        return made if factor.keep is None else factor.keep.of(made)
+
+    def _least(self, factors: Sequence[tuple[Factor, int]], steps: int) -> Ages:
         """A lower bound: what rises with every component is positively correlated (Harris), so the product is one."""
-        least = 1.0
+        least = (1.0,) * (steps + 1)
         for factor, times in factors:
-            best = max((self.of(way) for way in factor.ways), default=0.0)
-            least *= (factor.free + (1 - factor.free) * best) ** times
+            best = (0.0,) * (steps + 1)
+            for way in factor.ways:
+                best = tuple(map(max, best, self.before(way, steps)))
+            if factor.keep is not None:
+                best = factor.keep.of(best)
+            least = _times(least, tuple((factor.free + (1 - factor.free) * each) ** times for each in best))
         return least
 
 
+def _times(a: Ages, b: Ages) -> Ages:
+    return tuple(map(operator.mul, a, b))
+
+
+def _down_since(since: int, steps: int) -> Ages:
+    """Down from that step of time before now on, up before."""
+    return tuple(1.0 if at > since else 0.0 for at in range(steps + 1))
+
+
 def given(
-    factors: Sequence[tuple[Factor, int]], names: frozenset[str], up: bool
+    factors: Sequence[tuple[Factor, int]], names: frozenset[str], up: bool, since: int = -1
 ) -> tuple[tuple[tuple[Factor, int], ...], int]:
-    """The factors where it is known of some components that they are up, or down; and how many had to be looked at."""
+    """The factors where it is known of some components that they are up, or down; and how many had to be looked at.
+
+    Args:
+        factors: of one block.
+        names: the components.
+        up: they are up; what is up now was up before, too.
+        since: the step of time before now in which they went down, where caches look back.
+    """
     known: dict[int, Factor] = {}
 
     def of(factor: Factor) -> Factor:
         if names.isdisjoint(factor.names):
             return factor
         if id(factor) not in known:
-            known[id(factor)] = made(factor)
+            known[id(factor)] = known_of(factor)
         return known[id(factor)]
 
-    def made(factor: Factor) -> Factor:
+    def known_of(factor: Factor) -> Factor:
         ways: list[Block] = []
         for way in factor.ways:
             if names.isdisjoint(way.names):
                 ways.append(way)
-            elif up or names.isdisjoint(way.needed):
-                inner = Block(way.needed - names, tuple((of(each), times) for each, times in way.factors))
-                if not inner.needed and all(each.free >= 1 for each, _ in inner.factors):
+            elif up or since >= 0 or names.isdisjoint(way.needed):
+                inner = Block(
+                    way.needed - names,
+                    tuple((of(each), times) for each, times in way.factors),
+                    way.since if up or names.isdisjoint(way.needed) else max(way.since, since),
+                )
+                if not inner.needed and inner.since < 0 and all(each.free >= 1 for each, _ in inner.factors):
                     return Factor(1.0)
                 ways.append(inner)
-        return Factor(factor.free, tuple(ways))
+        return Factor(factor.free, tuple(ways), factor.keep)
 
     return tuple((of(factor), times) for factor, times in factors), len(known)
+
+
+def made(block: Block, name: str) -> Block:
+    """The block of those runs in which all calls that lead to a component are made."""
+    return Block(
+        block.needed,
+        tuple(
+            (Factor(0.0, tuple(made(way, name) for way in factor.ways), factor.keep), times)
+            if name in factor.names
+            else (factor, times)
+            for factor, times in block.factors
+        ),
+        block.since,
+    )
 
 
 def _clusters(factors: Sequence[tuple[Factor, int]]) -> list[list[tuple[Factor, int]]]:

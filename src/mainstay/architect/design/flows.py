@@ -52,6 +52,10 @@ class Flows:
         miss = 1 - hit.value
         return Flow(flow.usual * miss, flow.peak * miss, (*flow.inputs, hit))
 
+    def missed(self, op: Op) -> float:
+        """Share of calls that its cache lets through; 1 where it has none."""
+        return 1.0 if op.spec.cache is None else 1 - self.hit(op).value
+
     def hit(self, op: Op) -> Figure:
         """Share of calls that an operation's cache answers."""
         cache = op.spec.cache
@@ -85,6 +89,10 @@ class Flows:
                 return Flow(usual.value, peak.value, (peak,))
         factor = system.assumption("peak", "")
         return Flow(usual.value, usual.value * factor.value, (usual, factor))
+
+    def told(self, op: Op) -> Flow:
+        """How often events ask for it."""
+        return self._sum(self._events(op))
 
     def _events(self, op: Op) -> list[Flow]:
         flows: list[Flow] = []

@@ -161,6 +161,11 @@ def lognormal(p99: float, tail: float) -> Spread:
     return Spread((Stage(1.0, mean, mean**2 * math.expm1(sigma**2), most),))
 
 
+def varied(tail: float) -> float:
+    """The variance of a lognormal over its squared mean, from how many times its median the 99th percentile is."""
+    return math.expm1((math.log(tail) / Z99) ** 2)
+
+
 def mixed(*parts: tuple[float, Spread]) -> Spread:
     """Either, with these weights; they are scaled to add up to 1."""
     total = sum(weight for weight, _ in parts)

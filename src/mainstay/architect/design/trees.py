@@ -6,7 +6,6 @@ What is handed over (``later``) or told by an event is no part of it. A ring of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from mainstay.architect.design.figures import SECONDS, Figure
@@ -31,21 +30,25 @@ def below(op: Op) -> list[Op]:
 
     Walked without recursion, for a chain may be long; in a ring, what was met first comes last.
     """
+
+    def waits_for(op: Op) -> Iterator[Op]:
+        for edge in op.edges:
+            for each in (edge.target, edge.fallback):
+                if edge.waits and isinstance(each, Op):
+                    yield each
+
     order: list[Op] = []
     seen = {op}
-    stack = [(op, iter(op.edges))]
+    stack = [(op, waits_for(op))]
     while stack:
         node, rest = stack[-1]
-        for edge in rest:
-            inner = [each for each in (edge.target, edge.fallback) if isinstance(each, Op)]
-            new = [each for each in inner if edge.waits and each not in seen]
-            if new:
-                seen.update(new)
-                stack.extend((each, iter(each.edges)) for each in new)
-                break
-        else:
+        new = next((each for each in rest if each not in seen), None)
+        if new is None:
             stack.pop()
             order.append(node)
+        else:
+            seen.add(new)
+            stack.append((new, waits_for(new)))
     return order
 
 
@@ -63,7 +66,11 @@ def retry_of(edge: Edge) -> Retry | None:
 
 def tries(edge: Edge) -> float:
     """Attempts for one call while its target is down; a retry budget caps them on average."""
-    retry = retry_of(edge)
+    return repeats(retry_of(edge))
+
+
+def repeats(retry: Retry | None) -> float:
+    """Attempts where each fails; a retry budget caps them on average."""
     if retry is None:
         return 1.0
     return 1.0 + (min(retry.times, retry.budget.value) if retry.budget else retry.times)
@@ -89,20 +96,6 @@ def longest(system: System, edge: Edge) -> tuple[float, list[Figure]]:
         seconds += other.value
         figures.append(other)
     return seconds * edge.call.times, figures
-
-
-def kept(fresh: float, outage: float) -> float:
-    """The share of a cache's hits that it still has during an outage of what fills it.
-
-    An entry is as old as chance has it, up to `fresh`; nothing renews it during the outage, whose length is
-    exponential.
-
-    Args:
-        fresh: seconds for which an entry is used.
-        outage: seconds that an outage lasts, on average.
-    """
-    ratio = fresh / outage
-    return 1 + math.expm1(-ratio) / ratio if ratio > 0 else 0.0
 
 
 def gateways(system: System) -> list[Part]:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mainstay.architect.design.figures import PER_SECOND, SECONDS, SHARE, Figure, show
+from mainstay.architect.design.figures import COUNT, PER_SECOND, SECONDS, SHARE, Figure, show
 from mainstay.architect.design.risks import Kind, Risk, Study
+from mainstay.architect.design.stages import varied
 from mainstay.architect.design.system import Entity, Op, Write
 from mainstay.architect.design.times import Times
+from mainstay.architect.design.trees import groups
 from mainstay.architect.findings import Severity, Step
 
 KIND = Kind(
@@ -17,11 +19,14 @@ KIND = Kind(
     title="Writes to one row wait in line for its lock",
     severity=Severity.HIGH,
     formula="sum over operations that change it of peak × share that meets the hottest row × lock time > "
-    "assume.utilisation; lock time: assume.lock, or `hold` where that is long enough to hold the calls it makes",
+    "assume.utilisation; lock time: assume.lock, or `hold` where that is long enough to hold the calls "
+    "it makes; mean wait by Pollaczek and Khinchine, locks lognormal",
     why="A row that is updated stays locked until the transaction commits: its writers go one at a time, whatever the "
     "database could do otherwise. Those who wait each hold a connection, and the pool goes with the row.",
-    wrong_when="Where writes to one row are already gathered (batched, or one worker per key), or the hottest share is "
-    "smaller than assumed. Rows that an operation makes, moves from state to state or deletes are taken as spread.",
+    wrong_when="Where writes to one row are already gathered (batched, or one worker per key), or the hottest share "
+    "is smaller than assumed. Rows that an operation makes, moves from state to state or deletes are "
+    "taken as spread. Simulated, the share locked is met; where writers are held back by a full pool, "
+    "both row and wait are less busy than computed.",
     remedy="Split the row into several and add them up on reading; or append to a ledger; or queue by key and write "
     "many changes in one transaction.",
     patterns=("job", "database"),
@@ -41,8 +46,13 @@ class Writer:
     rate: float
     """Writes to the hottest row, a second at peak."""
     lock: float
-    """Seconds for which each keeps it."""
+    """Seconds for which each keeps it, on average."""
     inputs: tuple[Figure, ...]
+
+    @property
+    def busy(self) -> float:
+        """Share of the time that it keeps the row locked."""
+        return self.rate * self.lock
 
 
 def assess(study: Study) -> Iterator[Risk]:
@@ -50,7 +60,7 @@ def assess(study: Study) -> Iterator[Risk]:
     system = study.system
     utilisation = system.assumption("utilisation", SHARE)
     for entity, writers in hottest(study).items():
-        busy = sum(writer.rate * writer.lock for writer in writers)
+        busy = sum(writer.busy for writer in writers)
         if busy <= utilisation.value * (1 + 1e-9):
             continue
         rate = sum(writer.rate for writer in writers)
@@ -62,7 +72,7 @@ def assess(study: Study) -> Iterator[Risk]:
         if busy >= 1:
             happens = f"it takes {show(1 / lock, PER_SECOND, 3)} at most, and the line grows"
         else:
-            happens = f"a write waits {show(lock * busy / (1 - busy), SECONDS, 2)} on average"
+            happens = f"a write waits {show(waiting(study, writers), SECONDS, 2)} on average"
         yield Risk(
             KIND,
             entity.id,
@@ -115,6 +125,18 @@ def hottest(study: Study) -> dict[Entity, list[Writer]]:
     return found
 
 
+def waiting(study: Study, writers: list[Writer]) -> float:
+    """Seconds that a write waits for those before it, on average (Pollaczek and Khinchine); infinite for a full row.
+
+    Locks are lognormal, as all times here; those of several writers count by how often they come.
+    """
+    busy = sum(writer.busy for writer in writers)
+    if busy >= 1:
+        return math.inf
+    square = sum(writer.rate * writer.lock**2 for writer in writers)
+    return square * (1 + varied(study.system.assumption("tail", COUNT).value)) / 2 / (1 - busy)
+
+
 def locked(study: Study, op: Op) -> Figure:
     """How long one run keeps a row that it changes locked.
 
@@ -130,9 +152,8 @@ def locked(study: Study, op: Op) -> Figure:
 
 def spans(study: Study, op: Op) -> bool:
     """Whether an operation holds its connection while it waits for calls: what is written is as long as they take."""
-    calls = [edge for edge in op.edges if edge.waits]
-    if not calls or op.spec.hold is None:
+    if not groups(op) or op.spec.hold is None:
         return False
     times = Times(study)
     times.run(op)
-    return op.spec.hold.seconds >= sum(times.call(edge).mean for edge in calls)
+    return op.spec.hold.seconds >= sum(max(times.call(edge).mean for edge in group) for group in groups(op))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from mainstay.architect.design.figures import PER_SECOND, SECONDS, SHARE, Figure, at_least, show
+from mainstay.architect.design.chances import STEPS, Block, Chance, Chances, Factor, Keep, given, made
+from mainstay.architect.design.figures import COUNT, PER_SECOND, SECONDS, SHARE, Figure, at_least, show
 from mainstay.architect.design.questions import listed, waited
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.system import Act, Dep, Edge, Op
-from mainstay.architect.design.trees import kept, retry_of, tries
+from mainstay.architect.design.trees import repeats, retry_of, tries
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
@@ -22,10 +23,11 @@ KIND = Kind(
     "above it keeps only the hits that outlast the outage",
     why="While the dependency answers, nobody repeats. As it slows down, every caller repeats at once, and attempts "
     "multiply at each level of the chain: it is asked most when it can do least, and stays down.",
-    wrong_when="Too high where a breaker or a retry budget cuts repetitions off that the blueprint does not mention, "
-    "or where only some failures are repeated; it is a bound: of several calls in one run (xN) the first that "
-    "fails ends "
-    "it. Too low where clients repeat on their own.",
+    wrong_when="Too high where a breaker or a retry budget cuts repetitions off that the blueprint does not "
+    "mention, or where only some failures are repeated. It is a bound, and simulated outages mostly stay "
+    "well below it: of several calls in one run the first that fails ends it, and a dependency that "
+    "fails half of its calls is asked for less than one that fails all. Too low where clients repeat on "
+    "their own, or where calls time out that would have answered.",
     remedy="Repeat at one level only, with a budget; queue what need not be answered at once.",
     patterns=("job",),
     sources=("Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures",),
@@ -48,7 +50,7 @@ def assess(study: Study) -> Iterator[Risk]:
             terms.append(f"{show(flow.peak, PER_SECOND)} × {times:.4g} ({edge.caller.id})")
             inputs.update({figure.key: figure for figure in flow.inputs})
         inputs.update(attempts.inputs)
-        if instead := sum(attempts.total_instead()):
+        if instead := attempts.instead():
             terms.append(f"{show(instead, PER_SECOND)} (by fallbacks that need it too)")
         plain = sum(flows.over(edge).peak for edge in dep.edges)
         worst = attempts.total()
@@ -86,21 +88,65 @@ def _remedy(attempts: Attempts, dep: Dep, plain: float, worst: float, limit: Fig
     return "; or ".join(ways)
 
 
-@dataclass(slots=True)
 class Attempts:
-    """How often each call is tried, a second at peak, while everything below it fails."""
+    """How often each call is tried, a second at peak, while a dependency fails each time.
+
+    Caches above it run empty one after the other as the outage goes on, and all see the same outage: what is given is
+    the mean over its moments.
+
+    Args:
+        study: the system.
+        dep: what is down.
+    """
+
+    def __init__(self, study: Study, dep: Dep) -> None:
+        self.study = study
+        self.inputs: dict[str, Figure] = {}
+        """What was repeated on the ways that were walked."""
+        self.emptied: list[Op] = []
+        """Operations on those ways that have a cache."""
+        cached = any(op.spec.cache is not None for op in study.system.ops.values())
+        chances, reach, failing = Chances(study), dict[Op, bool](), dict[Op, bool]()
+        self._moments = [
+            _Moment(study, dep, since, chances, self.inputs, self.emptied, reach, failing)
+            for since in range(STEPS if cached else 1)
+        ]
+
+    def total(self) -> float:
+        """Attempts at the dependency, by all that call it."""
+        return self._mean(lambda moment: moment.total())
+
+    def instead(self) -> float:
+        """Calls of it in place of something that needs it too."""
+        return self._mean(lambda moment: sum(moment.instead(moment.dep)))
+
+    def over(self, edge: Edge) -> float:
+        """Attempts at one call. What has a fallback does not fail its caller, which then is not repeated."""
+        return self._mean(lambda moment: moment.over(edge))
+
+    def _mean(self, of: Callable[[_Moment], float]) -> float:
+        first = of(self._moments[0])
+        if not self.emptied:
+            return first  # nothing on the way to it changes with time
+        return (first + sum(map(of, self._moments[1:]))) / len(self._moments)
+
+
+@dataclass(slots=True)
+class _Moment:
+    """The same at one moment of the outage."""
 
     study: Study
     dep: Dep
-    """What is down."""
-    inputs: dict[str, Figure] = field(default_factory=dict)
-    """What was repeated on the ways that were walked."""
-    emptied: list[Op] = field(default_factory=list)
-    """Operations on those ways that have a cache."""
+    since: int
+    """The step of time before now in which the dependency went down."""
+    chances: Chances
+    inputs: dict[str, Figure]
+    emptied: list[Op]
+    _reach: dict[Op, bool]
+    _failing: dict[Op, bool]
     _runs: dict[Op, float] = field(default_factory=dict)
     _open: set[Op] = field(default_factory=set)
     _plain: dict[Op, float] = field(default_factory=dict)
-    _reach: dict[Op, bool] = field(default_factory=dict)
     _standing_in: set[Op | Dep] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -113,27 +159,37 @@ class Attempts:
 
     def total(self) -> float:
         """Attempts at the dependency, by all that call it."""
-        return sum(self.over(edge) for edge in self.dep.edges) + sum(self.total_instead())
-
-    def total_instead(self) -> Iterator[float]:
-        """Calls of it in place of something that needs it too."""
-        return self._instead(self.dep)
+        return sum(self.over(edge) for edge in self.dep.edges) + sum(self.instead(self.dep))
 
     def over(self, edge: Edge) -> float:
-        """Attempts at one call. What has a fallback does not fail its caller, which then is not repeated."""
-        caught = bool(edge.call.fallback) and not self._needs(edge.fallback)
-        runs = self.plain(edge.caller) if caught else self.runs(edge.caller)
+        """Attempts at one call."""
+        runs = self.runs(edge.caller) if self._fails(edge) else self.plain(edge.caller)
         self._note(edge)
         return runs * _often(edge) * tries(edge)
 
-    def _instead(self, target: Op | Dep) -> Iterator[float]:
+    def instead(self, target: Op | Dep) -> Iterator[float]:
         """Calls of what stands in for another that fails too."""
         for op in self.study.system.ops.values():
             for edge in op.edges:
                 if edge.fallback is target and edge.waits and self._needs(edge.target):
-                    caught = not self._needs(edge.fallback)
-                    runs = self.plain(op) if caught else self.runs(op)
+                    runs = self.runs(op) if self._fails(edge) else self.plain(op)
                     yield runs * _often(edge)
+
+    def _fails(self, edge: Edge) -> bool:
+        """Its caller fails, by this call or by another: it is repeated, and nothing fills its cache.
+
+        What is handed over is so by runs that succeed, and is repeated by itself.
+        """
+        if not edge.waits:
+            return False
+        if not edge.call.fallback or self._needs(edge.fallback):
+            return True
+        caller = edge.caller
+        if caller not in self._failing:
+            run = self.chances.run(caller)
+            values = {name: 0.0 if name == self.dep.name else 1.0 for name in run.names}
+            self._failing[caller] = Chance(values).of(run) < 1
+        return self._failing[caller]
 
     def _needs(self, node: Op | Dep | Act | None) -> bool:
         """It is the dependency, or waits for it."""
@@ -152,9 +208,16 @@ class Attempts:
         if op in self._open:
             return flows.runs(op).peak
         self._open.add(op)
-        extra = sum(self.over(edge) - flows.over(edge).peak for edge in op.callers if edge.waits)
+        extra = sum(self.over(edge) - flows.over(edge).peak for edge in op.callers)
+        if op.spec.on and op.spec.retry is not None:
+            extra += flows.told(op).peak * (repeats(op.spec.retry) - 1)  # each delivery of an event
+            self.inputs[f"{op.id}.retry"] = self.study.system.known(
+                Figure(
+                    f"{op.id}.retry", 1 + op.spec.retry.times, COUNT, self.study.system.at(*op.where, "retry")
+                )
+            )
         if op in self._standing_in:
-            extra += sum(self._instead(op))
+            extra += sum(self.instead(op))
         self._open.discard(op)
         self._runs[op] = (flows.of(op).peak + extra) * self._miss(op)
         return self._runs[op]
@@ -165,26 +228,30 @@ class Attempts:
         if op in self._plain:
             return self._plain[op]
         self._plain[op] = flows.runs(op).peak  # what a ring of calls comes back to
-        extra = sum(
-            self.plain(edge.caller) * _often(edge) - flows.over(edge).peak
-            for edge in op.callers
-            if edge.waits
-        )
+        extra = sum(self.plain(edge.caller) * _often(edge) - flows.over(edge).peak for edge in op.callers)
         if op in self._standing_in:
-            extra += sum(self._instead(op))
-        miss = 1 - flows.hit(op).value if op.spec.cache is not None else 1.0
-        self._plain[op] = flows.runs(op).peak + extra * miss
+            extra += sum(self.instead(op))
+        self._plain[op] = flows.runs(op).peak + extra * flows.missed(op)
         return self._plain[op]
 
     def _miss(self, op: Op) -> float:
-        """The share of calls that its cache, which nothing fills any more, lets through."""
-        if op.spec.cache is None:
+        """The share of calls that its cache lets through, of those that every cache below lets through.
+
+        A hot entry is there as long as it was filled before the outage, or by a cache below that held one. Those that
+        reach the dependency count: where others do without it, entries of theirs are renewed.
+        """
+        keep = self.chances.keep(op)
+        if keep is None:
             return 1.0
-        system = self.study.system
-        hit, outage = self.study.flows.hit(op), system.assumption("outage", SECONDS)
+        hit, outage = self.study.flows.hit(op), self.study.system.assumption("outage", SECONDS)
         self.emptied.append(op)
         self.inputs.update({figure.key: figure for figure in (hit, outage)})
-        return 1 - hit.value * kept(op.spec.cache.fresh.seconds, outage.value)
+        run = made(self.chances.run(op), self.dep.name)
+        down, _ = given([(Factor(0.0, (run,)), 1)], frozenset([self.dep.name]), up=False, since=self.since)
+        worked = Chance(dict.fromkeys(run.names, 1.0)).before(Block(factors=down))
+        if worked[0] >= 1:
+            return 1 - hit.value
+        return (1 - Keep(hit.value, keep.fresh).of(worked)[0]) / (1 - worked[0])
 
     def _note(self, edge: Edge) -> None:
         attempts, retry = self.study.system.attempts(edge), retry_of(edge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from mainstay.architect.design.figures import COUNT, SECONDS, Figure, show
 from mainstay.architect.design.risks import Kind, Risk, Study
@@ -20,11 +21,12 @@ KIND = Kind(
     "between them > its own timeout. Also: a timeout below the p99 of what answers",
     why="The caller has gone, and may be trying again, while the first attempt still works, holds its connection and "
     "may yet commit. Under a slow dependency the work that nobody waits for is what keeps it slow.",
-    wrong_when="Where the deadline travels with the request and every callee keeps to it, as gRPC's does; "
-    "where calls "
-    "are rarely made together. Where no timeout is written an assumed one is taken, at least as long as the "
-    "p99 that is "
-    "needed; a p99 is a target that one in a hundred may miss, not a deadline.",
+    wrong_when="Where the deadline travels with the request and every callee keeps to it, as gRPC's does; where "
+    "calls are rarely made together. It is the longest that can happen, and simulated calls that answer "
+    "at the last moment take exactly that; one dependency that never answers is enough where its "
+    "attempts alone outlast the caller, else several have to be late at once. Where no timeout is "
+    "written an assumed one is taken, at least as long as the p99 that is needed; a p99 is a target that "
+    "one in a hundred may miss, not a deadline.",
     remedy="From the outside in: the caller's timeout, less its own work, shared among its calls and their attempts.",
     sources=(
         "Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures, on deadlines",
@@ -66,44 +68,65 @@ def budget(study: Study, op: Op) -> Figure | None:
     return least
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The longest that a run is at work, where each of its calls takes as long as it may."""
+
+    work: Figure
+    """Its own, the 99th percentile."""
+    steps: list[Edge]
+    """Of each group of calls the longest."""
+    waited: float
+    """Seconds that all these may take."""
+    inputs: dict[str, Figure]
+
+    @property
+    def seconds(self) -> float:
+        """Altogether."""
+        return self.work.value + self.waited
+
+
+def held(study: Study, op: Op) -> Held:
+    """The longest that a run of an operation is at work."""
+    made = Held(study.system.work(op), [], 0.0, {})
+    for group in groups(op):
+        lengths = {edge: longest(study.system, edge) for edge in group}
+        slow = max(group, key=lambda edge: lengths[edge][0])
+        made.steps.append(slow)
+        made.inputs.update({figure.key: figure for figure in lengths[slow][1]})
+        made = replace(made, waited=made.waited + lengths[slow][0])
+    return made
+
+
 def _nesting(study: Study, op: Op) -> Risk | None:
     system = study.system
-    ordered = groups(op)
-    given = budget(study, op) if ordered else None
+    given = budget(study, op) if groups(op) else None
     if given is None:
         return None
-    work = system.work(op)
-    inputs: dict[str, Figure] = {given.key: given, work.key: work}
-    total = work.value
-    terms: list[str] = []
-    steps: list[Edge] = []
-    stated = not given.key.startswith("assume.")
-    for group in ordered:
-        lengths = {edge: longest(system, edge) for edge in group}
-        slow = max(group, key=lambda edge: lengths[edge][0])
-        total += lengths[slow][0]
-        steps.append(slow)
-        terms.append(_term(study, slow))
-        inputs.update({figure.key: figure for figure in lengths[slow][1]})
-        stated = stated or any(not figure.key.startswith("assume.") for figure in lengths[slow][1])
-    waited, patience = round(total - work.value, 9), round(given.value, 9)
-    if not stated or waited < patience or (waited == patience and given.key.startswith("assume.")):
+    most = held(study, op)
+    stated = any(not key.startswith("assume.") for key in (given.key, *most.inputs))
+    total = round(most.seconds, 9)
+    if not stated or total <= given.value or (given.key.startswith("assume.") and most.waited <= given.value):
         return None  # where nothing is written, nothing contradicts anything
+    terms = [_term(study, edge) for edge in most.steps]
     who = "is given up on" if op.spec.timeout or not asked(op, system) else "is likely given up on"
+    if most.waited < given.value:
+        lasts = f"may take {show(most.seconds, SECONDS)}: own work {most.work} + "
+    else:
+        lasts = f"may wait for {show(most.waited, SECONDS)}: "
     return Risk(
         KIND,
         op.id,
-        f"{op.id} {who} after {show(given.value, SECONDS)} and may wait for {show(total - work.value, SECONDS)}: "
-        f"{' + '.join(terms)}",
-        f"own work {work} + {' + '.join(terms)} = {show(total, SECONDS)} > {given}",
-        tuple(inputs.values()),
-        _remedy(study, op, given.value, total, work.value, steps),
+        f"{op.id} {who} after {show(given.value, SECONDS)} and {lasts}{' + '.join(terms)}",
+        f"own work {most.work} + {' + '.join(terms)} = {show(most.seconds, SECONDS)} > {given}",
+        tuple({given.key: given, most.work.key: most.work, **most.inputs}.values()),
+        _remedy(study, op, given.value, most.seconds, most.work.value, most.steps),
         system.at(*op.where, *(("timeout",) if op.spec.timeout else ())),
         tuple(
             Step(system.at(*edge.where), f"{edge.caller.id} waits for {edge.target.id}", edge.id)
-            for edge in steps
+            for edge in most.steps
         ),
-        value=total,
+        value=most.seconds,
         need=given.value,
     )
 

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 
 from mainstay.architect.design.figures import SHARE
 from mainstay.architect.design.risks import Study
-from mainstay.architect.design.simulation.world import Regime, World
+from mainstay.architect.design.simulation.world import Regime, Tally, World
 from mainstay.architect.design.system import Op
-from mainstay.architect.design.trees import below, held_to
+from mainstay.architect.design.trees import below, gateways, held_to
 
 FEWEST, MOST = 1000, 20_000
 """Runs of one operation whose availability and times are measured."""
 ALL = 60_000
 """Runs of operations in one regime, those that are called counted too."""
+FLAKY = 0.5
+"""Share of attempts that a dependency which is partly down fails."""
+BATCHES = 20
+"""Stretches of time into which a queue's waits are parted: waits within one are not independent of each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,27 @@ class Queue:
     wait_p99: Estimate
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The hottest row of one entity at peak."""
+
+    locked: Estimate
+    """Share of the time."""
+    wait_mean: Estimate
+    """Seconds that a write waits for those before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Runs of one operation while something that it waits for never answers."""
+
+    dependency: str
+    lasted: Estimate
+    """The 99th percentile of how long a run of it is at work."""
+    outlasted: Estimate
+    """Share of its runs still at work when whoever had called gave up."""
+
+
 @dataclass(slots=True)
 class Measured:
     """What `simulate` counted."""
@@ -56,15 +81,28 @@ class Measured:
     operations: dict[str, Observed] = field(default_factory=dict)
     attempts: dict[str, Estimate] = field(default_factory=dict)
     """By dependency: attempts a second at peak while it is down."""
+    partly: dict[str, Estimate] = field(default_factory=dict)
+    """The same while it fails every second attempt."""
+    calls: dict[str, Estimate] = field(default_factory=dict)
+    """By dependency: calls a second at peak with everything up."""
     pools: dict[str, Queue] = field(default_factory=dict)
-    locks: dict[str, Estimate] = field(default_factory=dict)
-    """By entity: share of the time that its hottest row is locked, at peak."""
+    locks: dict[str, Row] = field(default_factory=dict)
+    """By entity."""
+    at_last: dict[str, Estimate] = field(default_factory=dict)
+    """By operation: the 99th percentile of a run where each of its calls answers at the last moment of its last try."""
+    silent: dict[str, list[Silence]] = field(default_factory=dict)
+    """By operation."""
+    without: dict[tuple[str, str], Estimate] = field(default_factory=dict)
+    """By component and operation: share of runs that succeed while the component is down."""
 
 
 def simulate(
     study: Study, seconds: float = 60.0, seed: int = 1, magnify: float = 1.0, steps: int = ALL
 ) -> Measured:
-    """Run a system under four regimes: all up; components failing; each dependency down; queues at peak.
+    """Run a system under several regimes.
+
+    All up; components failing; each dependency down, wholly and partly; queues at peak; each dependency silent; calls
+    that answer at the last moment; each component taken away.
 
     Args:
         study: the system.
@@ -79,6 +117,8 @@ def simulate(
     _operations(study, measured, magnify, steps)
     _outages(study, measured, steps)
     _queues(study, measured, steps)
+    _timeouts(study, measured, steps)
+    _without(study, measured, steps)
     return measured
 
 
@@ -114,7 +154,7 @@ def _operations(study: Study, measured: Measured, magnify: float, steps: int) ->
         return
     worlds, weights = [], _weights(study)
     for at, regime in enumerate((Regime(), Regime(magnified(study, magnify), patient=True))):
-        world = World(study, measured.seed + at, regime)
+        world = World(study, _seed(measured, at), regime)
         for op in ops:
             # Without queues the rate changes nothing but how much is seen.
             wanted = min(MOST, max(FEWEST, study.flows.of(op).peak * measured.seconds))
@@ -142,14 +182,17 @@ def _outages(study: Study, measured: Measured, steps: int) -> None:
             continue
         # Rates only scale what is counted, for nothing queues.
         thin = min(1.0, steps / len(study.system.deps) / (total * measured.seconds))
-        world = World(study, measured.seed + 2, Regime(down=dep.name))
-        for op in ops:
-            world.arrive(op, world.asked(op) * thin, measured.seconds)
-        world.run()
-        count = world.attempts[dep.name]
-        scale = measured.seconds * thin
-        each = max(1.0, count / max(1, sum(world.runs.values())))
-        measured.attempts[dep.name] = Estimate(count / scale, math.sqrt(max(1, count) * each) / scale)
+        regimes = (Regime(down=dep.name, patient=True), Regime(flaky={dep.name: FLAKY}, patient=True))
+        for at, (regime, found) in enumerate(zip(regimes, (measured.attempts, measured.partly), strict=True)):
+            world = World(study, _seed(measured, 2 + at), regime)
+            for op in ops:
+                world.arrive(op, world.asked(op) * thin, measured.seconds)
+            world.run()
+            found[dep.name] = _a_second(world.attempts[dep.name], measured.seconds * thin)
+
+
+def _a_second(tally: Tally, seconds: float) -> Estimate:
+    return Estimate(tally.total / seconds, tally.error / seconds)
 
 
 def _queues(study: Study, measured: Measured, steps: int) -> None:
@@ -157,29 +200,71 @@ def _queues(study: Study, measured: Measured, steps: int) -> None:
     if total <= 0:
         return
     seconds = min(measured.seconds, steps / total)
-    world = World(study, measured.seed + 3, Regime(queues=True))
+    world = World(study, _seed(measured, 4), Regime(queues=True, patient=True))
     warm = max(2.0, seconds / 4)  # until what was empty in the beginning is as full as it will be
     for op in study.system.ops.values():
         world.arrive(op, world.asked(op), warm + seconds)
     world.run(warm)
-    for counted in (world.waits, world.held, world.locked):
+    for counted in (world.waits, world.held, world.locked, world.line, world.attempts):
         counted.clear()
     world.run(warm + seconds)
     for service, waits in world.waits.items():
         connections = study.system.copies(service).value * study.system.pool(service).value
-        count = len(waits)
-        mean = sum(waits) / count
-        spread = math.sqrt(sum((wait - mean) ** 2 for wait in waits) / count)
-        busy = world.held[service] / seconds / connections
         measured.pools[service] = Queue(
-            Estimate(busy, busy * 2 / math.sqrt(count)),
-            Estimate(mean, spread / math.sqrt(count)),
-            quantile(sorted(waits), 0.99),
+            _a_second(world.held[service], seconds * connections),
+            mean_in_time(waits),
+            quantile_in_time(waits, 0.99),
         )
-    for entity, held in world.locked.items():
-        share = held / seconds
-        runs = max(1.0, share / study.system.assume.lock.seconds * seconds)
-        measured.locks[entity] = Estimate(share, share * 2 / math.sqrt(runs))
+    for entity, tally in world.locked.items():
+        measured.locks[entity] = Row(_a_second(tally, seconds), mean_in_time(world.line[entity]))
+    for dep in study.system.deps.values():
+        if dep.edges:
+            measured.calls[dep.name] = _a_second(world.attempts[dep.name], seconds)
+
+
+def _timeouts(study: Study, measured: Measured, steps: int) -> None:
+    ops = [op for op in study.system.ops.values() if any(edge.waits for edge in op.edges)]
+    runs = max(60, steps // 200)
+    world = World(study, _seed(measured, 5), Regime(last_moment=True))
+    for op in ops:
+        world.begin(op, max(300, runs), run=True)
+    world.run()
+    for op in ops:
+        measured.at_last[op.id] = quantile(sorted(world.lasted[op]), 0.99)
+    for dep in study.system.deps.values():
+        world = World(study, _seed(measured, 6), Regime(silent=dep.name))
+        for op in ops:
+            world.begin(op, runs, run=True)
+        world.run()
+        for op in ops:
+            lasted = sorted(world.lasted[op])
+            if world.attempts[dep.name].total:
+                measured.silent.setdefault(op.id, []).append(
+                    Silence(dep.name, quantile(lasted, 0.99), _share(world.outlasted[op], len(lasted)))
+                )
+
+
+def _without(study: Study, measured: Measured, steps: int) -> None:
+    system = study.system
+    ops = measured_operations(study)
+    runs = max(100, steps // 60)
+    for name in (*system.services, *system.deps, *(part.name for part in gateways(system))):
+        world = World(study, _seed(measured, 7), Regime(down=name, patient=True))
+        for op in ops:
+            world.begin(op, runs)
+        world.run()
+        for op in ops:
+            measured.without[name, op.id] = _share(world.good[op], runs)
+
+
+def _seed(measured: Measured, regime: int) -> int:
+    return measured.seed * 100 + regime
+
+
+def _share(some: int, count: int) -> Estimate:
+    """A share, and a quarter of how far it may be off, four standard errors out (Wilson's score interval)."""
+    share = some / count
+    return Estimate(share, 2 / count + math.sqrt(share * (1 - share) / count + 4 / count**2))
 
 
 def _weights(study: Study) -> dict[Op, float]:
@@ -206,9 +291,42 @@ def _work(study: Study) -> float:
 
 
 def quantile(ordered: list[float], share: float) -> Estimate:
-    """A quantile of sorted values, and half the width of the order statistics one standard error to each side."""
+    """A quantile of sorted values; how far it may be off, from the order statistics."""
+    count = len(ordered)
+    return _quantile(ordered, share, math.sqrt(count * share * (1 - share)))
+
+
+def _quantile(ordered: list[float], share: float, off: float) -> Estimate:
+    """With the error that leads, four times, to the values four times `off` places away: tails are not normal."""
     count = len(ordered)
     at = min(count - 1, int(share * count))
-    width = math.sqrt(count * share * (1 - share))
-    low, high = max(0, int(at - width)), min(count - 1, math.ceil(at + width))
-    return Estimate(ordered[at], (ordered[high] - ordered[low]) / 2)
+    low, high = ordered[max(0, int(at - 4 * off))], ordered[min(count - 1, math.ceil(at + 4 * off))]
+    return Estimate(ordered[at], max(high - ordered[at], ordered[at] - low) / 4)
+
+
+def mean_in_time(seen: list[tuple[float, float]]) -> Estimate:
+    """A mean of values by the time at which they were seen, with its error by the means of `BATCHES` stretches."""
+    mean = sum(value for _, value in seen) / len(seen)
+    return Estimate(mean, _batched(seen, [value - mean for _, value in seen]))
+
+
+def quantile_in_time(seen: list[tuple[float, float]], share: float) -> Estimate:
+    """A quantile of values by the time at which they were seen.
+
+    How far the share below it may be off is taken from `BATCHES` stretches of time; what that means for the quantile,
+    from the order statistics.
+    """
+    ordered = sorted(value for _, value in seen)
+    count = len(ordered)
+    value = ordered[min(count - 1, int(share * count))]
+    off = _batched(seen, [(each <= value) - share for _, each in seen]) * count
+    return _quantile(ordered, share, max(off, math.sqrt(count * share * (1 - share))))
+
+
+def _batched(seen: list[tuple[float, float]], off: list[float]) -> float:
+    """The error of a mean from how far each value is off it."""
+    first, last = seen[0][0], seen[-1][0]
+    sums = [0.0] * BATCHES
+    for (at, _), each in zip(seen, off, strict=True):
+        sums[min(BATCHES - 1, int((at - first) / ((last - first) or 1.0) * BATCHES))] += each
+    return math.sqrt(sum(each**2 for each in sums) * BATCHES / (BATCHES - 1)) / len(seen)
