@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -156,6 +157,23 @@ def test_it_is_the_same_each_time() -> None:
 
 def test_marks_of_validators_stand_beside_the_files(folder: Path) -> None:
     assert "validated by somebody 1.2" in (folder / "site" / "contracts.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not installed(), reason="no renderer")
+def test_a_picture_that_takes_too_long_is_left_as_text_and_the_others_are_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever draws is ended; nothing of it reaches the terminal, and what was kept is there the next time."""
+    began = time.monotonic()
+    found = drawer(["flowchart LR\n  a --> b\n"], tmp_path, seconds=0.05)
+    assert time.monotonic() - began < 30
+    assert found("flowchart LR\n  a --> b\n") is None
+    assert list(tmp_path.iterdir()) == []
+    assert "<svg" in (drawer(["flowchart LR\n  a --> b\n"], tmp_path)("flowchart LR\n  a --> b\n") or "")
+    assert (
+        drawer(["flowchart LR\n  a --> b\n"], tmp_path, seconds=0.0)("flowchart LR\n  a --> b\n") is not None
+    )
+    assert capfd.readouterr().err == ""
 
 
 @pytest.fixture(scope="module")

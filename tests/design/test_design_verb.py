@@ -165,3 +165,94 @@ def test_settings_may_name_sharp_edges_beside_risks(shop: Path) -> None:
     done = design("shop.yaml", cwd=shop)
     assert done.returncode in (0, 1), done
     assert RISK not in done.stdout
+
+
+def test_against_an_earlier_blueprint_tells_what_breaks_its_callers(shop: Path) -> None:
+    """And nothing where nothing does; one that cannot be read is refused at its own place."""
+    (shop / "released.yaml").write_text(SHOP)
+    same = design("shop.yaml", "--against", "released.yaml", "--select", "breaking-change", cwd=shop)
+    assert (same.returncode, same.stderr) == (0, ""), same
+    (shop / "shop.yaml").write_text(
+        SHOP.replace("takes: {amount: money}", "takes: {amount: money, note: text}")
+    )
+    done = design("shop.yaml", "--against", "released.yaml", "--select", "breaking-change", cwd=shop)
+    assert done.returncode == 1, done
+    assert "HIGH  breaking-change:payments.pay" in done.stdout
+    assert "payments.pay.takes.note is new and required" in done.stdout
+    (shop / "released.yaml").write_text(SHOP.replace("services:", "servces:"))
+    broken = design("shop.yaml", "--against", "released.yaml", cwd=shop)
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert broken.stderr == "mainstay: released.yaml:7:1: unknown key 'servces' (did you mean 'services'?)\n"
+    gone = design("shop.yaml", "--against", "relased.yaml", cwd=shop)
+    assert gone.stderr.startswith("mainstay: relased.yaml does not exist (did you mean 'released.yaml'?)")
+
+
+def test_each_formula_stands_beside_what_a_simulation_measures(shop: Path) -> None:
+    """As a table with times in their units; it asks for no exit code of its own."""
+    done = design("shop.yaml", "--simulate", "--select", "call-cycle", "-f", "json", cwd=shop)
+    assert done.returncode == 0, done
+    (table,) = json.loads(done.stdout)["tables"]
+    assert table["name"] == "simulation"
+    rows = {(row[1], row[2]): row for row in table["rows"]}
+    _, _, _, formula, simulated, tolerance = rows["payments", "connections held"]
+    assert float(simulated) == pytest.approx(float(formula), abs=float(tolerance))
+    assert all(
+        re.search(r"\d(us|ms|s|m)$", row[4]) for (_, what), row in rows.items() if what in ("p50", "p99")
+    )
+    assert {row[0] for row in rows.values()} == {"holds"}
+
+
+def test_check_says_what_drifted_and_write_mends_it(shop: Path) -> None:
+    """A file that was edited, one that went, and a blueprint that says something else; a person's file is safe."""
+    assert design("shop.yaml", "--write", "design", "-q", cwd=shop).returncode == 1
+    assert design("shop.yaml", "--check", "design", cwd=shop).returncode == 0
+    (shop / "design/documents/plan.md").unlink()
+    (shop / "design/contracts/payments.openapi.yaml").write_text("mine\n")
+    (shop / "design/contracts/notes.txt").write_text("mine too\n")
+    drifted = design("shop.yaml", "--check", "design", cwd=shop)
+    assert drifted.returncode == 1, drifted
+    told = " ".join(drifted.stdout.split())
+    assert "design: 2 files not as the blueprint says" in told
+    assert "contracts/payments.openapi.yaml changed by another than Mainstay" in told
+    assert "documents/plan.md missing" in told
+    refused = design("shop.yaml", "--write", "design", "-q", cwd=shop)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "payments.openapi.yaml was changed since Mainstay wrote it" in refused.stderr
+    assert (shop / "design/contracts/payments.openapi.yaml").read_text() == "mine\n"
+    (shop / "design/contracts/payments.openapi.yaml").unlink()
+    assert design("shop.yaml", "--write", "design", "-q", cwd=shop).returncode == 1
+    assert (shop / "design/contracts/notes.txt").read_text() == "mine too\n"
+    (shop / "shop.yaml").write_text(SHOP.replace("amount: money", "sum: money"))
+    changed = design("shop.yaml", "--check", "design", cwd=shop)
+    assert "contracts/payments.openapi.yaml the blueprint says otherwise now" in " ".join(
+        changed.stdout.split()
+    )
+
+
+def test_wrong_values_of_options_are_refused_in_one_line(shop: Path) -> None:
+    """Before any work is done, with what to do; nothing is written."""
+    before = sorted(shop.rglob("*"))
+    for arguments, told in {
+        ("--write", "shop.yaml"): "shop.yaml is a file; name a folder",
+        ("--check", "shop.yaml"): "shop.yaml is a file; name a folder",
+        ("--check", "nowhere"): "nowhere holds no package; write it first with --write nowhere",
+        ("--write", "a", "--check", "b"): "--write and --check contradict each other",
+        ("--write", "a", "--select", "call-cycle"): "the package holds every risk",
+        ("--write", "a", "--what-if", "stripe.limit=1/s"): "--what-if only compares",
+        ("--what-if", "stripe.limt=1/s"): "stripe has no 'limt' (did you mean 'limit'?)",
+        ("--what-if", "stripe.limit=1"): "'1' is not a rate such as 100/s, 50/min or 10/d; write 1/s",
+        ("--what-if", "assume.hodl=1s"): "assume has no 'hodl' (did you mean 'hold'?)",
+        ("--what-if", "stripe.limit"): "--what-if takes KEY=VALUE",
+        ("--output", "nowhere/x"): "the folder nowhere does not exist",
+        ("--baseline", "none.json"): "the baseline none.json does not exist",
+        ("--ignore", "call-cicle"): "did you mean 'call-cycle'?",
+    }.items():
+        done = design("shop.yaml", *arguments, cwd=shop)
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert told in done.stderr and done.stderr.count("\n") == 1, done
+        assert "fault of Mainstay" not in done.stderr
+    assert sorted(shop.rglob("*")) == before
+    (shop / "circle.yaml").symlink_to("circle.yaml")
+    for name in ("circle.yaml", "x" * 3000):
+        done = design(name, cwd=shop)
+        assert done.returncode == 2 and "cannot be read" in done.stderr and done.stderr.count("\n") == 1, done

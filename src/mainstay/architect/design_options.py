@@ -23,6 +23,11 @@ TOLD = 10
 """Most rows of the sensitivity table that are printed."""
 MANY, DRAWN, LARGE = 60, 20, 4000
 """Of more than so many diagrams only so many are drawn for the site, each of at most so many characters."""
+DRAWING, DRAWING_MANY = 60.0, 4.0
+"""Seconds after which no more are drawn, of a system and of one with more than `MANY` diagrams: those that are there
+are kept, so that the next write goes on from them."""
+TURNING = 2.0
+"""Seconds for the sensitivity table of a site: those numbers come first that most risks rest on."""
 LEAST = 0.01
 """Change of margins below which a number is not worth a row."""
 
@@ -124,14 +129,21 @@ def simulate(result: Result, report: Report, quiet: bool) -> None:
                     "holds" if row.holds else "differs",
                     row.subject,
                     row.what,
-                    f"{row.formula_value:.5g}{' at most' if row.bound else ''}",
-                    f"{row.simulated:.5g}",
-                    f"{row.tolerance:.3g}",
+                    f"{_measured(row.what, row.formula_value)}{' at most' if row.bound else ''}",
+                    _measured(row.what, row.simulated),
+                    _measured(row.what, row.tolerance, 3),
                 )
                 for row in rows
             ),
         )
     )
+
+
+def _measured(what: str, value: float, digits: int = 5) -> str:
+    """A number of the simulation: a time in the unit in which people say it."""
+    from mainstay.architect.design.figures import span
+
+    return span(value, digits - 1) if what.startswith(("p50", "p99")) else f"{value:.{digits}g}"
 
 
 def package(
@@ -183,16 +195,22 @@ def package(
             )
             tell("drawing the diagrams")
             pictures = [file.text for file in files if file.kind == "mermaid"]
-            if len(pictures) > MANY:  # half a second each, a large one more: the others stand there as text
+            many = len(pictures) > MANY
+            if many:  # half a second each, a large one more: the others stand there as text
                 pictures = [text for text in pictures if len(text) <= LARGE][:DRAWN]
             draw = (
                 checked.drawings.get
                 if checked is not None
-                else drawer(pictures, drawings_folder(), lambda at, of: tell(f"drawing diagram {at} of {of}"))
+                else drawer(
+                    pictures,
+                    drawings_folder(),
+                    lambda at, of: tell(f"drawing diagram {at} of {of}"),
+                    DRAWING_MANY if many else DRAWING,
+                )
             )
             rows = [
                 site.Turned(name, now, f"{better} is better: {effect}")
-                for name, now, better, effect in _turned_rows(turn_all(result))
+                for name, now, better, effect in _turned_rows(turn_all(result, TURNING))
             ]
             texts |= site.write_site(result, files, draw=draw, sensitivity=rows, marks=marks)
             report.tables.append(_written(write, packing.write(write, texts, blueprint, marks)))

@@ -334,6 +334,10 @@ def _manifest(file: Path) -> Manifest:
         return Manifest(files, marks, str(body["blueprint"]), str(body["mainstay"]))
     except FileNotFoundError:
         return Manifest()
+    except NotADirectoryError:
+        raise MainstayError(f"{file.parent} is a file; name a folder") from None
+    except OSError as error:
+        raise MainstayError(f"{file} cannot be read ({error.strerror}); name another folder") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MainstayError(
             f"{file} is not the manifest of a package; restore it, or name another folder"

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from html import escape
 from pathlib import Path
+from threading import Timer
 
 MOST = 60
 """Pictures drawn for one site; the rest stand there as text."""
@@ -45,7 +46,10 @@ def draw(text: str) -> str:
 
 
 def drawer(
-    texts: Sequence[str], cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+    texts: Sequence[str],
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    seconds: float | None = None,
 ) -> Callable[[str], str | None]:
     """Draw the first `MOST` of some diagrams, in as many processes as there are cores.
 
@@ -53,6 +57,7 @@ def drawer(
         texts: Mermaid texts, the most important ones first.
         cache: a folder for pictures drawn before; none are kept without it.
         progress: told how many are drawn, of how many.
+        seconds: how long at most; what is drawn until then is kept, and the rest is begun with the next time.
 
     Returns:
         The SVG of a text; None for what was not drawn.
@@ -68,7 +73,7 @@ def drawer(
             with suppress(OSError):
                 made[text] = (cache / names[text]).read_text(encoding="utf-8")
     left = [text for text in wanted if text not in made]
-    for text, (svg, _) in zip(left, draw_all(left, progress), strict=True):
+    for text, (svg, _) in zip(left, draw_all(left, progress, seconds), strict=True):
         if svg:
             made[text] = svg
             _keep(cache, names[text], svg)
@@ -76,34 +81,55 @@ def drawer(
 
 
 def draw_all(
-    texts: Sequence[str], progress: Callable[[int, int], None] | None = None
+    texts: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+    seconds: float | None = None,
 ) -> list[tuple[str, str]]:
     """Each text as SVG, or empty with the reason why not; as many processes as there are cores draw them.
+
+    Those still at work after so many `seconds` are ended: a picture of many nodes can take minutes.
 
     The processes are begun anew, never forked: who has drawn, or compiled protocol buffers, has threads, and a copy
     of it may wait for ever for a lock that one of them held.
     """
     number = min(len(texts), os.cpu_count() or 1)
     told: dict[int, tuple[str, str]] = {}
+    processes: list[subprocess.Popen[str]] = []
 
     def work(start: int) -> None:
         mine = range(start, len(texts), number)
-        command = [sys.executable, "-m", __name__]
+        # By import, not by ``-m``, which warns of what the package has imported already.
+        command = [sys.executable, "-c", f"from {__name__} import main; main()"]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         ) as process:
+            processes.append(process)
             assert process.stdin is not None and process.stdout is not None
             with suppress(OSError):  # it died; what it did not tell is said below
                 process.stdin.write(json.dumps([texts[at] for at in mine]))
                 process.stdin.close()
             for at, line in zip(mine, process.stdout, strict=False):
+                if not line.endswith("\n"):  # it was ended in the middle of its answer
+                    break
                 svg, error = json.loads(line)
                 told[at] = (svg, error)
                 if progress is not None:
                     progress(len(told), len(texts))
 
-    with ThreadPoolExecutor(number or 1) as threads:
-        list(threads.map(work, range(number)))
+    def end() -> None:
+        for process in processes:
+            process.kill()
+
+    alarm = Timer(seconds, end) if seconds is not None else None
+    if alarm is not None:
+        alarm.daemon = True
+        alarm.start()
+    try:
+        with ThreadPoolExecutor(number or 1) as threads:
+            list(threads.map(work, range(number)))
+    finally:
+        if alarm is not None:
+            alarm.cancel()
     return [told.get(at, ("", "the renderer ended without an answer")) for at in range(len(texts))]
 
 
