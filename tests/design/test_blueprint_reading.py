@@ -99,6 +99,14 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         H + "actors: {shopper: {}}\nservices: {a: {does: {b: {by: shoper}}}}\n",
         "b.yaml:3:27: there is no actor named 'shoper' (did you mean 'shopper'?)",
     ),
+    "an undo of itself": (
+        op("undo: b"),
+        "b.yaml:5:11: a.b cannot undo itself; name the operation that takes it back",
+    ),
+    "tenants told apart by nothing": (
+        H + "tenancy: {isolation: row, by: tenent}\ntypes: {T: {tenant: uuid}}\n",
+        "b.yaml:2:27: 'tenent' is neither an entity nor a field of one (did you mean 'tenant'?)",
+    ),
     "an unknown type": (op("takes: {n: txt}"), "there is no type 'txt' (did you mean 'text'?)"),
     "an unknown word": (H + "services: {a: {store: postgres}}\n", "(did you mean 'postgresql'?)"),
     "an impossible unit": (

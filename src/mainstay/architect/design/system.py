@@ -246,6 +246,7 @@ class System:
         for op in self.ops.values():
             self._link(op)
         self._check_types()
+        self._check_tenancy()
         self._check_paths()
 
     # ------------------------------------------------------------------------------------ places
@@ -332,6 +333,10 @@ class System:
             if op.undo is None:
                 hint = nearest(op.spec.undo, self.services[op.service].does)
                 raise self.refuse((*op.where, "undo"), f"{op.service} does no {op.spec.undo!r}{hint}")
+            if op.undo is op:
+                raise self.refuse(
+                    (*op.where, "undo"), f"{op.id} cannot undo itself; name the operation that takes it back"
+                )
         if op.spec.deprecated is not None and op.spec.deprecated.use:
             use = op.spec.deprecated.use
             if use not in self.services[op.service].does:
@@ -442,6 +447,14 @@ class System:
             if type.field and type.field not in entity.fields:
                 hint = nearest(type.field, entity.fields)
                 raise self.refuse(where, f"{type.entity} has no field {type.field!r}{hint}")
+
+    def _check_tenancy(self) -> None:
+        """What tells tenants apart is an entity, or a field of one."""
+        by = self.blueprint.tenancy.by if self.blueprint.tenancy is not None else ""
+        fields = {name for group in self.entities.values() for entity in group for name in entity.fields}
+        if by and by not in self.entities and by not in fields:
+            hint = nearest(by, [*self.entities, *fields])
+            raise self.refuse(("tenancy", "by"), f"{by!r} is neither an entity nor a field of one{hint}")
 
     def _check_paths(self) -> None:
         """No two operations of a service are written at the same method and path (OpenAPI, Paths Object)."""

@@ -45,11 +45,13 @@ def assess(study: Study) -> Iterator[Risk]:
         yield Risk(
             KIND,
             ring[0],
-            f"{' -> '.join([*ring, ring[0]])}: each waits for the next, and nothing says where it ends",
-            f"{len(ring)} operations in one ring of waiting calls",
+            f"{' -> '.join([*ring, ring[0]])}: "
+            f"{'each waits for the next' if len(ring) > 1 else 'it waits for itself'}, and nothing says where it ends",
+            f"{len(ring)} operation{'s' if len(ring) > 1 else ''} in one ring of waiting calls",
             (),
             " and ".join(
-                f"let {edge.caller.id} hand over to {edge.target.id} by an event, or later"
+                f"let {edge.caller.id} hand over to "
+                f"{'itself' if edge.caller is edge.target else edge.target.id} by an event, or later"
                 for edge in _enough(edges)
             ),
             system.at(*edges[0].where),
