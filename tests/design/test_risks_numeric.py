@@ -381,6 +381,24 @@ def test_the_latency_of_a_chain_is_below_the_naive_sum_and_above_its_longest_par
     assert not risks_of(SHOP, "latency-budget")
 
 
+def test_what_stands_in_is_cut_off_at_its_own_timeout() -> None:
+    text = changed(("calls: [stripe]", "calls: [stripe within 1ms else other]")).replace(
+        "depends:\n", "depends:\n  other: {p99: 600ms, timeout: 200ms}\n"
+    )
+    study = result_of(text).study
+    assert Times(study).run(study.system.ops["payments.authorise"]).p99 < 0.2 + 0.1
+
+
+def test_what_stands_in_may_wait_for_what_it_stands_in_for() -> None:
+    text = changed(
+        ("calls: [inventory.reserve, payments.authorise]", "calls: payments.authorise else orders.again")
+    )
+    text = text.replace("      place:", "      again: {calls: payments.authorise}\n      place:")
+    result = result_of(text.replace("availability: 99.9%", "availability: 99.99%"))
+    (risk,) = (risk for risk in result.risks if risk.id == "availability-chain:orders.place")
+    assert risk.value == pytest.approx(0.9995**3, abs=1e-9)
+
+
 def test_one_call_for_all_is_what_many_in_a_row_are_told() -> None:
     many = changed(("calls: [inventory.reserve,", "calls: [inventory.reserve x80,"))
     assert "inventory.reserve asked once for all 80" in one(many, "latency-budget").remedy

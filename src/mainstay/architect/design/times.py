@@ -136,9 +136,21 @@ class Times:
             waited += timeout.value
             weight *= 1 - share
         if edge.call.fallback:
-            other = self._target(edge.fallback) if edge.fallback is not None else NOTHING
-            parts.append((weight, other.later(waited)))
+            inside, other = self._instead(edge)
+            parts.append((weight * inside, other.later(waited)))
         return mixed(*parts)
+
+    def _instead(self, edge: Edge) -> tuple[float, Spread]:
+        """What stands in for a call: the share that answers within its own timeout, and how long that takes."""
+        other = edge.fallback
+        if other is None:
+            return 1.0, NOTHING
+        spread = self._target(other)
+        if isinstance(other, Dep) or other.service != edge.caller.service:
+            spread = spread.plus(self.hop)
+        timeout = self.study.system.figure((*other.where, "timeout"), other.spec.timeout, "timeout", SECONDS)
+        share, answered = spread.cut(timeout.value)
+        return (share, answered) if share > 1e-6 else (1.0, spread)
 
     def attempt(self, edge: Edge) -> Spread:
         """One attempt, with no timeout."""

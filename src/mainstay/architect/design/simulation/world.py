@@ -303,9 +303,10 @@ class World:
         if queued and good:
             yield from self._lock(op, fate)
         if claim:
-            hold = self._mean(self._number(self.system.hold, "hold", op))
-            if spans:
-                hold = max(0.0, hold - (self.env.now - began))
+            hold = self._number(self.system.hold, "hold", op)
+            if spans:  # its calls are part of what is said
+                hold = max(0.0, hold - self._usual_calls(op, frozenset([op])))
+            hold = self._mean(hold)
             self._release_later(*claim[0], hold)
             self.held[op.service].add(fate, self.env.now - began + hold)
         if good:
