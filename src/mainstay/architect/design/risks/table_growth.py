@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mainstay.architect.design.figures import COUNT, PER_SECOND, SECONDS, Figure, show
+from mainstay.architect.design.flows import Flow
 from mainstay.architect.design.questions import listed
 from mainstay.architect.design.risks import Kind, Risk, Study
 from mainstay.architect.design.risks.personal_data import inside
-from mainstay.architect.design.system import Entity
+from mainstay.architect.design.system import Entity, System
 from mainstay.architect.findings import Severity
 
 KIND = Kind(
@@ -47,7 +48,7 @@ def assess(study: Study) -> Iterator[Risk]:
             if service is None or service.store != "postgresql" or inside(system, entity.name, erased):
                 continue
             rates[entity] = rates.get(entity, 0.0) + flow.usual
-            inputs.setdefault(entity, {}).update({figure.key: figure for figure in flow.inputs})
+            inputs.setdefault(entity, {}).update(_usual(system, flow))
     growing: dict[str, list[Entity]] = {}
     for entity, rate in sorted(rates.items(), key=lambda item: -item[1]):
         if rate * YEAR > most.value:
@@ -72,6 +73,12 @@ def assess(study: Study) -> Iterator[Risk]:
             value=rate * YEAR,
             need=most.value,
         )
+
+
+def _usual(system: System, flow: Flow) -> dict[str, Figure]:
+    """The figures of a flow, less its peaks: those of the usual loads that they belong to."""
+    figures = [system.used.get(each.key.removesuffix(" peak"), each) for each in flow.inputs]
+    return {each.key: each for each in figures if each.key != "assume.peak"}
 
 
 def _rows(number: float) -> str:
