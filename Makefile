@@ -1,6 +1,6 @@
 # `make` alone lists the tasks. Every task does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help install demo shop shop-audit test check format lock bench chaos clean
+.PHONY: help install demo shop shop-audit test check format lock bench chaos judge clean
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -53,6 +53,9 @@ bench: install ## measure beside peers and write docs/benchmarks.md
 
 chaos: install ## kill at random a thousand times, audit, and write docs/chaos.md (about 15 minutes; KILLS=n, SEED=n)
 	$(BIN)/python tests/chaos/campaign.py --kills $(or $(KILLS),1000) $(if $(SEED),--seed $(SEED))
+
+judge: install ## hold design's formulas against a simulation, and write docs/design-formulas.md (BLUEPRINTS=150 FIRST=5000)
+	$(BIN)/python tests/design/judge.py --write --blueprints $(or $(BLUEPRINTS),150) --first $(or $(FIRST),5000)
 
 lock: install ## lock all dependencies anew, with hashes and without index addresses
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -17,18 +17,18 @@ KIND = Kind(
     name="availability-chain",
     title="A synchronous chain is available less often than is needed",
     severity=Severity.HIGH,
-    formula="product of the availabilities of all that one run waits for, each component once; a call in a share "
-    "s of runs: 1 - s + s × a; a fallback: 1 - (1 - a)(1 - b), or 1 where nothing is asked instead; a "
+    formula="product of the availabilities of all that one run waits for, each component once; a call in a "
+    "share s of runs: 1 - s + s × a; a fallback: 1 - (1 - a)(1 - b), or 1 where nothing is asked instead; a "
     "cache: c + (1 - c) × a, c being the share of an outage that it bridges; components shared between "
     "these are conditioned on, and caches of one component see the same outage",
-    why="A run succeeds only while everything that it waits for is up. Five parts of 99.95% in a row are down for "
-    "an hour and three quarters a month, and none of their owners sees more than 22 minutes of it.",
-    wrong_when="Too low where outages come together (one region, one deploy), for then they overlap. Too high where "
-    "a cache lives in the process that is down, where slowness fails calls too, or where what is asked "
-    "is not asked again within `stale`. Retries are not counted: they help against lost packets, not "
-    "against an outage that outlasts them. Copies are not multiplied: what takes a service down (a "
-    "deploy, its database) mostly takes all of them. Simulated with independent outages it is exact, "
-    "caches behind caches included; where too much is shared to be told apart it says 'at least'.",
+    why="A run succeeds only while everything that it waits for is up. Five parts of 99.95% in a row are "
+    "down for an hour and three quarters a month, and none of their owners sees more than 22 minutes of it.",
+    wrong_when="Too low where outages come together (one region, one deploy), for then they overlap. Too "
+    "high where a cache lives in the process that is down, where slowness fails calls too, or where what is "
+    "asked is not asked again within `stale`. Retries are not counted: they help against lost packets, not "
+    "against an outage that outlasts them. Copies are not multiplied: what takes a service down (a deploy, "
+    "its database) mostly takes all of them. Simulated with independent outages it is exact, caches behind "
+    "caches included; where too much is shared to be told apart it says 'at least'.",
     remedy="Hand over what need not be answered at once; give the rest a fallback or an answer from a cache.",
     patterns=("outbox", "job"),
     sources=(

@@ -12,11 +12,9 @@ KIND = Kind(
     title="A change breaks those who rely on the version before it",
     severity=Severity.HIGH,
     formula="what was taken before is no longer taken, or what is given now was not allowed before, and the "
-    "first number of "
-    "the blueprint's version is not higher (only with --against)",
+    "first number of the blueprint's version is not higher (only with --against)",
     why="Callers and consumers are deployed on their own days. On the day of the change they send what is "
-    "refused and get "
-    "what they cannot read; mobile clients go on doing so for months.",
+    "refused and get what they cannot read; mobile clients go on doing so for months.",
     wrong_when="Where all callers are known and are deployed in the same step.",
     remedy="Add instead of changing: a new version beside the old one, which is deprecated with a sunset.",
     sources=(

@@ -20,8 +20,8 @@ KIND = Kind(
     formula="a strongly connected component of more than one node (or a node that calls itself) in the graph "
     "of waiting calls",
     why="Each needs the other to answer: they cannot be deployed, tested or restored apart, and when both "
-    "pools are full of "
-    "requests that wait for the other, neither ever gets free. A ring of operations may not end at all.",
+    "pools are full of requests that wait for the other, neither ever gets free. A ring of operations may "
+    "not end at all.",
     wrong_when="A recursion that is bounded by its data, such as a tree that is walked level by level.",
     remedy="Turn one of the calls into an event, or move what both need into one of them.",
     patterns=("events",),

@@ -15,11 +15,10 @@ KIND = Kind(
     title="One run of an operation crosses the same boundary many times",
     severity=Severity.MEDIUM,
     formula="calls to one other service in one run × (hop + the callee's work, or the dependency's p99 over "
-    "tail), of those that go out at the same time the longest: at least "
-    "10 of them, or 4 that take more than a quarter of the p99 that is needed",
+    "tail), of those that go out at the same time the longest: at least 10 of them, or 4 that take more "
+    "than a quarter of the p99 that is needed",
     why="Each call pays the network, the serializing, the sign-in and a chance of a slow answer: the slowest "
-    "of twenty calls "
-    "is slow five times as often as one. It is the N+1 query, over a network.",
+    "of twenty calls is slow five times as often as one. It is the N+1 query, over a network.",
     wrong_when="Where the calls go out at the same time and none of them is waited for long.",
     remedy="Ask once for many: an operation that takes a list, a copy kept by events, or a join on the other side.",
     patterns=("repository",),

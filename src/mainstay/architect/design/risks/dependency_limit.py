@@ -17,12 +17,10 @@ KIND = Kind(
     severity=Severity.HIGH,
     formula="sum over callers of peak > limit, though nobody repeats; usual > limit: it never catches up",
     why="What goes over the limit is refused. Where it is queued, the queue grows for as long as the peak "
-    "lasts, and is worked "
-    "off with what is left after it.",
-    wrong_when="Where the provider lets bursts through, and the peak is short. It is arithmetic of flows, and a "
-    "simulation counts the same; but a second of arrivals at random has more or fewer calls than the "
-    "mean (at 50/s, 57 or more in one second of six), and calls that time out and are repeated come on "
-    "top.",
+    "lasts, and is worked off with what is left after it.",
+    wrong_when="Where the provider lets bursts through, and the peak is short. It is arithmetic of flows, "
+    "and a simulation counts the same; but a second of arrivals at random has more or fewer calls than the "
+    "mean (at 50/s, 57 or more in one second of six), and calls that time out and are repeated come on top.",
     remedy="Queue what need not be answered at once, with a limit a second; cache what is asked again; ask for more.",
     patterns=("job",),
 )

@@ -13,11 +13,10 @@ KIND = Kind(
     name="dual-write",
     title="A database and another system are written in one operation, with nothing that holds them together",
     severity=Severity.HIGH,
-    formula="the operation writes its database and calls something that changes, where a repeated call is not "
-    "recognized; "
-    "or it emits and its store has no transaction for an outbox",
-    why="The process dies between the two, or the transaction rolls back after the call: the card is charged and no "
-    "payment is recorded, the mail is out and the order is not. Repeating does the first one twice.",
+    formula="the operation writes its database and calls something that changes, where a repeated call is "
+    "not recognized; or it emits and its store has no transaction for an outbox",
+    why="The process dies between the two, or the transaction rolls back after the call: the card is charged "
+    "and no payment is recorded, the mail is out and the order is not. Repeating does the first one twice.",
     wrong_when="Where one of the writes may be lost or doubled without harm, such as a metric or a cache.",
     remedy="Record the intent first, call later by a job with an idempotency key, then record the outcome.",
     patterns=("outbox", "job"),

@@ -17,8 +17,7 @@ KIND = Kind(
     formula="emitters of the event > 0 and handlers of the event = 0",
     why="Either somebody was meant to act on it and does not, or it is a contract to be kept that nobody asked for.",
     wrong_when="Where consumers outside the blueprint handle it; write what it carries under events, and it "
-    "is taken as a "
-    "published contract.",
+    "is taken as a published contract.",
     remedy="Name the operation that handles it, or do not emit it.",
     patterns=("events",),
 )

@@ -14,8 +14,8 @@ KIND = Kind(
     title="An operation handles an event that nothing emits",
     severity=Severity.HIGH,
     formula="handlers of the event > 0 and emitters of the event = 0",
-    why="The handler never runs. What it was to do - release the stock, void the payment - never happens, and "
-    "no error says so.",
+    why="The handler never runs. What it was to do - release the stock, void the payment - never happens, "
+    "and no error says so.",
     wrong_when="Where a system outside the blueprint emits it; name that system under depends, with sends.",
     remedy="Let the operation that causes it emit it, or name the dependency that sends it.",
     patterns=("events",),

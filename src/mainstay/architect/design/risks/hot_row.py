@@ -19,16 +19,17 @@ KIND = Kind(
     title="Writes to one row wait in line for its lock",
     severity=Severity.HIGH,
     formula="sum over operations that change it of peak × share that meets the hottest row × lock time > "
-    "assume.utilisation; lock time: assume.lock, or `hold` where that is long enough to hold the calls "
-    "it makes; mean wait by Pollaczek and Khinchine, locks lognormal",
-    why="A row that is updated stays locked until the transaction commits: its writers go one at a time, whatever the "
-    "database could do otherwise. Those who wait each hold a connection, and the pool goes with the row.",
-    wrong_when="Where writes to one row are already gathered (batched, or one worker per key), or the hottest share "
-    "is smaller than assumed. Rows that an operation makes, moves from state to state or deletes are "
-    "taken as spread. Simulated, the share locked is met; where writers are held back by a full pool, "
-    "both row and wait are less busy than computed.",
-    remedy="Split the row into several and add them up on reading; or append to a ledger; or queue by key and write "
-    "many changes in one transaction.",
+    "assume.utilisation; lock time: assume.lock, or `hold` where that is long enough to hold the calls it "
+    "makes; mean wait by Pollaczek and Khinchine, locks lognormal",
+    why="A row that is updated stays locked until the transaction commits: its writers go one at a time, "
+    "whatever the database could do otherwise. Those who wait each hold a connection, and the pool goes "
+    "with the row.",
+    wrong_when="Where writes to one row are already gathered (batched, or one worker per key), or the "
+    "hottest share is smaller than assumed. Rows that an operation makes, moves from state to state or "
+    "deletes are taken as spread. Simulated, the share locked is met; where writers are held back by a full "
+    "pool, both row and wait are less busy than computed.",
+    remedy="Split the row into several and add them up on reading; or append to a ledger; or queue by key "
+    "and write many changes in one transaction.",
     patterns=("job", "database"),
     sources=(
         "PostgreSQL manual: Explicit Locking, Row-Level Locks",

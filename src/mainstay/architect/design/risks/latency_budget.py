@@ -17,17 +17,16 @@ KIND = Kind(
     name="latency-budget",
     title="An operation's 99th percentile is above what is needed",
     severity=Severity.MEDIUM,
-    formula="p99 of own work + calls in order (those of one group: the longest), each a lognormal by its p99 and "
-    "assume.tail = p99 over median; sums by mean and variance (Fenton-Wilkinson), the longest by the product of "
-    "distributions, shares and caches as mixtures; without waiting for connections or locks",
-    why="One in a hundred requests takes longer than the budget before anything goes wrong. A page that makes "
-    "five such "
-    "requests is late for one visitor in twenty.",
-    wrong_when="Too high where slow answers are not independent of each other in the other direction: an answer "
-    "that is fast because all are. Too low under load that fills a pool (pool-size), where all are slow "
-    "together (a shared disk, a garbage collection), and where what calls it is far away. Simulated, "
-    "nine in ten lie within a tenth of it; least certain is a percentile that sits where a cache or a "
-    "share of 1% makes it jump.",
+    formula="p99 of own work + calls in order (those of one group: the longest), each a lognormal by its p99 "
+    "and assume.tail = p99 over median; sums by mean and variance (Fenton-Wilkinson), the longest by the "
+    "product of distributions, shares and caches as mixtures; without waiting for connections or locks",
+    why="One in a hundred requests takes longer than the budget before anything goes wrong. A page that "
+    "makes five such requests is late for one visitor in twenty.",
+    wrong_when="Too high where slow answers are not independent of each other in the other direction: an "
+    "answer that is fast because all are. Too low under load that fills a pool (pool-size), where all are "
+    "slow together (a shared disk, a garbage collection), and where what calls it is far away. Simulated, "
+    "nine in ten lie within a tenth of it; least certain is a percentile that sits where a cache or a share "
+    "of 1% makes it jump.",
     remedy="Call at the same time what does not need each other; hand over; cache; ask for less.",
     patterns=("outbox", "job"),
     sources=(

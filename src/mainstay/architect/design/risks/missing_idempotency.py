@@ -13,14 +13,13 @@ KIND = Kind(
     name="missing-idempotency",
     title="A call that may come twice takes effect twice",
     severity=Severity.HIGH,
-    formula="the call is repeated (by a client, a retry, a webhook or a broker) × it creates, changes or pays, "
-    "itself or, where it is a front that writes nothing, by what it calls × nothing on the way recognizes the "
-    "repetition",
+    formula="the call is repeated (by a client, a retry, a webhook or a broker) × it creates, changes or "
+    "pays, itself or, where it is a front that writes nothing, by what it calls × nothing on the way "
+    "recognizes the repetition",
     why="A reply that is lost looks like a failure: the shopper presses again, the client retries, the "
-    "provider delivers its "
-    "webhook once more. Two orders, two charges.",
-    wrong_when="Where a unique constraint on natural data refuses the second one: say idempotent: natural. A client's "
-    "repetition is only asked about where money is in the row, or is paid.",
+    "provider delivers its webhook once more. Two orders, two charges.",
+    wrong_when="Where a unique constraint on natural data refuses the second one: say idempotent: natural. A "
+    "client's repetition is only asked about where money is in the row, or is paid.",
     remedy="An Idempotency-Key that is stored with the effect, in its transaction.",
     patterns=("idempotency-key", "inbox"),
     sources=(

@@ -22,11 +22,9 @@ KIND = Kind(
     title="One caller is not limited where it can hurt all",
     severity=Severity.MEDIUM,
     formula="no limit on the operation, the actor or a gateway, and: anyone may call it and it writes or "
-    "calls out; or it "
-    "checks a secret; or it uses up a dependency's limit; or tenants share it",
+    "calls out; or it checks a secret; or it uses up a dependency's limit; or tenants share it",
     why="A script that guesses passwords, a client with a bug in its loop, or one large tenant takes the "
-    "capacity or the "
-    "provider's quota that everybody else needs.",
+    "capacity or the provider's quota that everybody else needs.",
     wrong_when="Where something in front of the system limits already; name it as a part with kind gateway "
     "and a limit.",
     remedy="A limit for each caller, lowest where nobody has signed in; 429 with Retry-After.",

@@ -15,12 +15,11 @@ KIND = Kind(
     title="A part that no number of the blueprint demands",
     severity=Severity.LOW,
     formula="broker: events a second at peak < what one PostgreSQL carries. Cache: the connections it saves "
-    "fit into the pools "
-    "without it. Gateway: actors call one service only. Search: nothing is marked search. Service: one other "
-    "calls it, waits for it, nobody else needs it, and it keeps nothing or its caller keeps data too",
+    "fit into the pools without it. Gateway: actors call one service only. Search: nothing is marked "
+    "search. Service: one other calls it, waits for it, nobody else needs it, and it keeps nothing or its "
+    "caller keeps data too",
     why="Each part is a thing that fails, is upgraded and is learned; availability along the chain "
-    "multiplies. PostgreSQL "
-    "with an outbox, or a module, does the same work with one thing less.",
+    "multiplies. PostgreSQL with an outbox, or a module, does the same work with one thing less.",
     wrong_when="Where it is there already, or is demanded by something that the blueprint does not hold: say "
     "why in the part.",
     remedy="Leave it out until a number asks for it; or write down which one does: why: ….",

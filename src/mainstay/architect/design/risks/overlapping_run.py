@@ -21,13 +21,15 @@ KIND = Kind(
     name="overlapping-run",
     title="A scheduled run is not done when the next one begins",
     severity=Severity.HIGH,
-    formula="the longer of: mean own work + sum over its calls of xN × mean time of one, those of a group at the "
-    "same time; and, for each dependency with a limit, its calls in one run / limit; > the shortest time between "
-    "two runs",
-    why="Either runs pile up - two work on the same rows, and each is slower for the other - or every second one "
-    "is left out, and what is to be done once an hour is done when there is time. The backlog only grows.",
-    wrong_when="Where the calls of one xN go out side by side: write them as a group. Where xN is the most that one "
-    "run takes, and it is mostly less. What the run does in its own database is only what `work` says.",
+    formula="the longer of: mean own work + sum over its calls of xN × mean time of one, those of a group at "
+    "the same time; and, for each dependency with a limit, its calls in one run / limit; > the shortest "
+    "time between two runs",
+    why="Either runs pile up - two work on the same rows, and each is slower for the other - or every second "
+    "one is left out, and what is to be done once an hour is done when there is time. The backlog only "
+    "grows.",
+    wrong_when="Where the calls of one xN go out side by side: write them as a group. Where xN is the most "
+    "that one run takes, and it is mostly less. What the run does in its own database is only what `work` "
+    "says.",
     remedy="Fewer in one run, several at a time, or a longer period; or one job for each, in place of one long run.",
     patterns=("schedule", "job"),
     sources=(

@@ -14,12 +14,11 @@ KIND = Kind(
     name="personal-data",
     title="Personal data leaves the system, its region or its time",
     severity=Severity.MEDIUM,
-    formula="fields marked pii that reach a dependency not said to take them, a dependency in another region, "
-    "or an event; "
-    "keep > retention; or personal data with neither a time to keep it nor an operation that deletes it",
+    formula="fields marked pii that reach a dependency not said to take them, a dependency in another "
+    "region, or an event; keep > retention; or personal data with neither a time to keep it nor an "
+    "operation that deletes it",
     why="Each copy is one more place to be searched, corrected and erased when somebody asks for it, and one "
-    "more that can "
-    "leak. What an event has carried stays in every log and every consumer.",
+    "more that can leak. What an event has carried stays in every log and every consumer.",
     wrong_when="Where the operation does not pass on what it was given; say personal: false of the dependency.",
     remedy="Pass on an id and let the other side ask; say who may have it; delete it on a schedule.",
     sources=("Regulation (EU) 2016/679 (GDPR), articles 5, 28 and 44",),

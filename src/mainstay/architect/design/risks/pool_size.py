@@ -18,15 +18,16 @@ KIND = Kind(
     name="pool-size",
     title="A pool of connections is too small for the peak",
     severity=Severity.HIGH,
-    formula="busy = peak × hold (Little's law; the wait for rows it changes is part of a hold), over copies × "
-    "pool connections: busy / connections <= assume.utilisation, and the p99 of the wait for one (M/M/c "
+    formula="busy = peak × hold (Little's law; the wait for rows it changes is part of a hold), over copies "
+    "× pool connections: busy / connections <= assume.utilisation, and the p99 of the wait for one (M/M/c "
     "of one copy, Erlang C; longer by half of the squared variations of arrivals and holds, where calls "
     "come in bunches or holds are mixed) <= one hold",
-    why="Near full use the wait grows without bound: at 70% of ten connections one in five requests waits, at 95% "
-    "four in five do, and a pause of a second takes minutes to work off. Callers see timeouts, and the database idles.",
-    wrong_when="Too cautious where holds vary less than an exponential does, or callers are bound to few: simulated "
-    "waits are a third shorter in the middle. Too hopeful where the balancer is uneven, a slow query "
-    "holds many at once, or another pool on the way is full: what waits there comes in waves. Where "
+    why="Near full use the wait grows without bound: at 70% of ten connections one in five requests waits, "
+    "at 95% four in five do, and a pause of a second takes minutes to work off. Callers see timeouts, and "
+    "the database idles.",
+    wrong_when="Too cautious where holds vary less than an exponential does, or callers are bound to few: "
+    "simulated waits are a third shorter in the middle. Too hopeful where the balancer is uneven, a slow "
+    "query holds many at once, or another pool on the way is full: what waits there comes in waves. Where "
     "`hold` is not written it is assumed.",
     remedy="A larger pool, or shorter holds: no call to another service between BEGIN and COMMIT.",
     patterns=("database",),

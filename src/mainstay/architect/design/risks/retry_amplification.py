@@ -18,16 +18,16 @@ KIND = Kind(
     name="retry-amplification",
     title="Retries along a chain of calls overrun a dependency's limit",
     severity=Severity.HIGH,
-    formula="sum over ways to it of peak × attempts(first call) × … × attempts(last call) > limit; "
-    "attempts = 1 + repetitions, or 1 + budget; above a call with a fallback nothing is repeated; a cache "
-    "above it keeps only the hits that outlast the outage",
-    why="While the dependency answers, nobody repeats. As it slows down, every caller repeats at once, and attempts "
-    "multiply at each level of the chain: it is asked most when it can do least, and stays down.",
+    formula="sum over ways to it of peak × attempts(first call) × … × attempts(last call) > limit; attempts "
+    "= 1 + repetitions, or 1 + budget; above a call with a fallback nothing is repeated; a cache above it "
+    "keeps only the hits that outlast the outage",
+    why="While the dependency answers, nobody repeats. As it slows down, every caller repeats at once, and "
+    "attempts multiply at each level of the chain: it is asked most when it can do least, and stays down.",
     wrong_when="Too high where a breaker or a retry budget cuts repetitions off that the blueprint does not "
     "mention, or where only some failures are repeated. It is a bound, and simulated outages mostly stay "
-    "well below it: of several calls in one run the first that fails ends it, and a dependency that "
-    "fails half of its calls is asked for less than one that fails all. Too low where clients repeat on "
-    "their own, or where calls time out that would have answered.",
+    "well below it: of several calls in one run the first that fails ends it, and a dependency that fails "
+    "half of its calls is asked for less than one that fails all. Too low where clients repeat on their "
+    "own, or where calls time out that would have answered.",
     remedy="Repeat at one level only, with a budget; queue what need not be answered at once.",
     patterns=("job",),
     sources=("Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures",),

@@ -15,12 +15,12 @@ KIND = Kind(
     severity=Severity.HIGH,
     formula="services written along the waiting calls > 1, and a write that others follow has no undo, or no "
     "saga is said; or an undo that writes nothing, calls nothing and emits nothing",
-    why="There is no transaction over several databases. Where the second service refuses, times out or dies, "
-    "the first "
-    "has already written: stock stays reserved, money stays held, and nobody knows which orders are affected.",
-    wrong_when="Where the writes need not agree: a counter, a log, a cache that repairs itself; a last call with "
-    "'else nothing' is taken to say so. Where one of the services "
-    "shares the database of another (then it is one transaction, and a risk of another kind).",
+    why="There is no transaction over several databases. Where the second service refuses, times out or "
+    "dies, the first has already written: stock stays reserved, money stays held, and nobody knows which "
+    "orders are affected.",
+    wrong_when="Where the writes need not agree: a counter, a log, a cache that repairs itself; a last call "
+    "with 'else nothing' is taken to say so. Where one of the services shares the database of another (then "
+    "it is one transaction, and a risk of another kind).",
     remedy="Make it a saga: durable steps, each with an undo, and a pivot after which it goes only forward.",
     patterns=("saga",),
     sources=(

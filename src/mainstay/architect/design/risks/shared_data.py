@@ -14,13 +14,13 @@ KIND = Kind(
     name="shared-data",
     title="Data has two owners, or is written or read past its owner",
     severity=Severity.HIGH,
-    formula="owners of an entity > 1; or an operation writes an entity of another service; or reads one, and neither "
-    "calls that service nor handles an event of it; or a service takes a type of one that calls it",
+    formula="owners of an entity > 1; or an operation writes an entity of another service; or reads one, and "
+    "neither calls that service nor handles an event of it; or a service takes a type of one that calls it",
     why="Two owners are two truths, and nobody can say which one counts. A table that several services write "
-    "cannot change "
-    "its shape, and its rules hold in none of them. A type taken from the caller ties both releases together.",
-    wrong_when="Where two entities merely share a name; give them two. Where services are modules of one deployable. "
-    "Where what is read is a copy that it keeps: let it own that under a name of its own.",
+    "cannot change its shape, and its rules hold in none of them. A type taken from the caller ties both "
+    "releases together.",
+    wrong_when="Where two entities merely share a name; give them two. Where services are modules of one "
+    "deployable. Where what is read is a copy that it keeps: let it own that under a name of its own.",
     remedy="One owner for each entity; others ask it, or keep a copy made from its events.",
     patterns=("events",),
     sources=("Newman: Building Microservices, 2nd edition (2021), chapter 4",),

@@ -16,17 +16,17 @@ KIND = Kind(
     name="single-point-of-failure",
     title="One copy, one way in, or one dependency that everything waits for",
     severity=Severity.MEDIUM,
-    formula="copies = 1 of a service without which an operation answers less often than it must; or a gateway "
-    "before all of them whose availability is below the need of 99.95% or more; or a dependency without "
-    "which at most a tenth of the runs of each operation that actors call (3 or more) succeeds",
-    why="Whatever stands alone is down for every deploy, restart and lost machine, and takes all that waits for it "
-    "with it. It sets the ceiling for everything else that is done for availability.",
-    wrong_when="Where the one copy restarts faster than its callers give up, or the dependency is itself redundant "
-    "and its availability says so. Each component was taken away in simulations: what was said to fail "
-    "fails, and nothing else. Not seen is what is not in the blueprint: one zone, one certificate, one "
+    formula="copies = 1 of a service without which an operation answers less often than it must; or a "
+    "gateway before all of them whose availability is below the need of 99.95% or more; or a dependency "
+    "without which at most a tenth of the runs of each operation that actors call (3 or more) succeeds",
+    why="Whatever stands alone is down for every deploy, restart and lost machine, and takes all that waits "
+    "for it with it. It sets the ceiling for everything else that is done for availability.",
+    wrong_when="Where the one copy restarts faster than its callers give up, or the dependency is itself "
+    "redundant and its availability says so. Each component was taken away in simulations: what was said to "
+    "fail fails, and nothing else. Not seen is what is not in the blueprint: one zone, one certificate, one "
     "name server.",
-    remedy="A second copy; a way to go on without it: an answer that is kept, a token that can be checked offline, "
-    "a queue.",
+    remedy="A second copy; a way to go on without it: an answer that is kept, a token that can be checked "
+    "offline, a queue.",
     sources=("Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures",),
 )
 HIGH = 0.9995

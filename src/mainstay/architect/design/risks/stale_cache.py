@@ -15,8 +15,7 @@ KIND = Kind(
     severity=Severity.LOW,
     formula="operations that write the entity that is cached - those whose events drop the cache",
     why="For the time of the cache a cancelled order is shown as paid, and somebody acts on it. Where reads "
-    "must follow "
-    "one's own writes, a user does not see what was just done, and does it again.",
+    "must follow one's own writes, a user does not see what was just done, and does it again.",
     wrong_when="Where that much age is fine for everybody who reads it, which is often so.",
     remedy="Drop it by every event that changes it, or make its time as short as the age that is fine.",
     sources=("RFC 9111 (HTTP Caching)",),

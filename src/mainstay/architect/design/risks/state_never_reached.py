@@ -14,8 +14,7 @@ KIND = Kind(
     severity=Severity.LOW,
     formula="states - first state - states that some operation moves to",
     why="Either an operation is missing - orders are paid and never shipped - or the state is left over, and "
-    "code will be "
-    "written for what cannot be.",
+    "code will be written for what cannot be.",
     wrong_when="Where another system writes the state into the same table, which is a risk of another kind.",
     remedy="Write the operation that moves it there, or leave the state out.",
 )

@@ -16,13 +16,13 @@ KIND = Kind(
     name="table-growth",
     title="A table gets more rows in a year than one table should hold, and nothing deletes any",
     severity=Severity.LOW,
-    formula="sum over the operations that create it of usual load × one year > assume.rows, and no operation deletes "
-    "the entity or what holds it",
-    why="It is quick in the first month. Then an index does not fit into memory, a vacuum takes a night, a new index a "
-    "weekend, and a restore longer than an outage may last. Taking old rows out is a project, dropping a partition "
-    "a moment.",
-    wrong_when="Where the load that is written is that of a test. Where rows are deleted by something that the "
-    "blueprint does not hold. What one row weighs is not counted: wide rows get there sooner.",
+    formula="sum over the operations that create it of usual load × one year > assume.rows, and no operation "
+    "deletes the entity or what holds it",
+    why="It is quick in the first month. Then an index does not fit into memory, a vacuum takes a night, a "
+    "new index a weekend, and a restore longer than an outage may last. Taking old rows out is a project, "
+    "dropping a partition a moment.",
+    wrong_when="Where the load that is written is that of a test. Where rows are deleted by something that "
+    "the blueprint does not hold. What one row weighs is not counted: wide rows get there sooner.",
     remedy="Say how long it is kept, and delete on a schedule; by partitions of time, so that deleting costs nothing.",
     patterns=("schedule",),
     sources=("PostgreSQL manual: Table Partitioning",),

@@ -13,12 +13,11 @@ KIND = Kind(
     title="There are more parts to run than people to run them",
     severity=Severity.MEDIUM,
     formula="(services + parts) / team > parts_per_person",
-    why="Each has upgrades, backups, alerts, a dashboard, a certificate and a night in which it fails. Past a "
-    "point nobody "
-    "knows all of them, and outages last as long as it takes to find somebody who does.",
-    wrong_when="Where a platform team or a provider runs most of it; count only what this team is woken for. It is "
-    "a rule of thumb and no physical quantity: nothing can be simulated, and `assume.parts_per_person` "
-    "is yours to set.",
+    why="Each has upgrades, backups, alerts, a dashboard, a certificate and a night in which it fails. Past "
+    "a point nobody knows all of them, and outages last as long as it takes to find somebody who does.",
+    wrong_when="Where a platform team or a provider runs most of it; count only what this team is woken for. "
+    "It is a rule of thumb and no physical quantity: nothing can be simulated, and "
+    "`assume.parts_per_person` is yours to set.",
     remedy="Fewer deployables: modules in one service, and parts that PostgreSQL can stand in for.",
     sources=("Skelton and Pais: Team Topologies (2019), chapter 3: cognitive load",),
 )

@@ -17,16 +17,17 @@ KIND = Kind(
     name="timeout-nesting",
     title="Timeouts do not nest: a caller gives up before what it waits for",
     severity=Severity.MEDIUM,
-    formula="own work + sum over its calls in order (those of one group: the longest) of timeout × attempts + waits "
-    "between them > its own timeout. Also: a timeout below the p99 of what answers",
-    why="The caller has gone, and may be trying again, while the first attempt still works, holds its connection and "
-    "may yet commit. Under a slow dependency the work that nobody waits for is what keeps it slow.",
-    wrong_when="Where the deadline travels with the request and every callee keeps to it, as gRPC's does; where "
-    "calls are rarely made together. It is the longest that can happen, and simulated calls that answer "
-    "at the last moment take exactly that; one dependency that never answers is enough where its "
-    "attempts alone outlast the caller, else several have to be late at once. Where no timeout is "
-    "written an assumed one is taken, at least as long as the p99 that is needed; a p99 is a target that "
-    "one in a hundred may miss, not a deadline.",
+    formula="own work + sum over its calls in order (those of one group: the longest) of timeout × attempts "
+    "+ waits between them > its own timeout. Also: a timeout below the p99 of what answers",
+    why="The caller has gone, and may be trying again, while the first attempt still works, holds its "
+    "connection and may yet commit. Under a slow dependency the work that nobody waits for is what keeps it "
+    "slow.",
+    wrong_when="Where the deadline travels with the request and every callee keeps to it, as gRPC's does; "
+    "where calls are rarely made together. It is the longest that can happen, and simulated calls that "
+    "answer at the last moment take exactly that; one dependency that never answers is enough where its "
+    "attempts alone outlast the caller, else several have to be late at once. Where no timeout is written "
+    "an assumed one is taken, at least as long as the p99 that is needed; a p99 is a target that one in a "
+    "hundred may miss, not a deadline.",
     remedy="From the outside in: the caller's timeout, less its own work, shared among its calls and their attempts.",
     sources=(
         "Site Reliability Engineering (Google, 2016), chapter 22: Addressing Cascading Failures, on deadlines",

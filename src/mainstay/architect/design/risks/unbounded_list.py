@@ -12,15 +12,14 @@ KIND = Kind(
     name="unbounded-list",
     title="An answer or an input grows with the data, without limit",
     severity=Severity.MEDIUM,
-    formula="gives any number, no page is said, and nothing else bounds it: a list that it takes (one answer for "
-    "each thing asked for), what it calls and hands on, a service that keeps nothing, or a type of few values; or "
-    "takes a file or a bulk and no size",
-    why="It is quick in the first year. Then one tenant has a million rows, and one request takes the memory, "
-    "the connection "
-    "and the time that everybody else needed.",
-    wrong_when="Where the data itself is bounded: the lines of one order, the brands of a shop. Give "
-    "what holds them, or say the page that holds all. Silent, and wrong to be, where a list that is taken is itself "
-    "without end: give it a size.",
+    formula="gives any number, no page is said, and nothing else bounds it: a list that it takes (one answer "
+    "for each thing asked for), what it calls and hands on, a service that keeps nothing, or a type of few "
+    "values; or takes a file or a bulk and no size",
+    why="It is quick in the first year. Then one tenant has a million rows, and one request takes the "
+    "memory, the connection and the time that everybody else needed.",
+    wrong_when="Where the data itself is bounded: the lines of one order, the brands of a shop. Give what "
+    "holds them, or say the page that holds all. Silent, and wrong to be, where a list that is taken is "
+    "itself without end: give it a size.",
     remedy="Keyset pages with a greatest size; a greatest body size, and uploads by URL.",
     patterns=("keyset-pagination",),
     sources=("Winand: SQL Performance Explained, chapter 7",),

@@ -23,13 +23,12 @@ KIND = Kind(
     title="Who may call an operation is not said, or is everybody, or is everybody for everybody's data",
     severity=Severity.HIGH,
     formula="no by, no caller and nothing it reacts to; or by anyone and it changes rows or gives personal "
-    "data; or an end "
-    "user without own or tenant on rows that belong to somebody; or tenants and no tenant scope",
+    "data; or an end user without own or tenant on rows that belong to somebody; or tenants and no tenant "
+    "scope",
     why="Whoever guesses another id reads or changes another one's row: broken object-level authorization is "
-    "the most common "
-    "fault of APIs, and no scanner sees it, since each single request is well formed.",
-    wrong_when="Where the actor is staff or a machine that may see everything: give it roles, or auth api_key "
-    "or mtls.",
+    "the most common fault of APIs, and no scanner sees it, since each single request is well formed.",
+    wrong_when="Where the actor is staff or a machine that may see everything: give it roles, or auth "
+    "api_key or mtls.",
     remedy="Say by whom, and over what: by: shopper own.",
     sources=("OWASP API Security Top 10 (2023): API1 Broken Object Level Authorization, API5",),
 )
