@@ -19,6 +19,8 @@ ENTITIES = (
     "Problem",
     "Money",
     "Progress",
+    "Operation",
+    "PlaceOrderPayload",
     "OrderInput",
     "OrderPage",
     "Category",
@@ -48,7 +50,7 @@ WORDS = ("small | medium | large", "yes | no", "a | a | b", "a_b | a__b", "unspe
 STATES = ("pending > paid > shipped; pending > cancelled", "open > closed > open", "draft > done")
 VERBS = (
     "place", "get", "list", "cancel", "update", "replace", "delete", "import", "watch", "login", "export", "find",
-    "create", "search", "query", "place_", "place_order_request", "orders",
+    "create", "search", "query", "operation", "place_", "place_order_request", "orders",
     "order", "class", "get_operation", "operations", "webhooks",
 )  # fmt: skip
 NOUNS = ("", "_order", "_orders", "_line", "_lines", "_person", "_people", "_status", "_v2", "_by_email")
@@ -80,9 +82,14 @@ SPEAKS = (
 AUTH = ("oidc", "session", "jwt", "api_key", "mtls", "signature", "none")
 
 
-def sources() -> st.SearchStrategy[Source]:
-    """Blueprints, read."""
-    return _values().map(lambda value: Source("random.yaml", value))
+def sources(kinds: tuple[str, ...] = (), speaks: tuple[str, ...] = SPEAKS) -> st.SearchStrategy[Source]:
+    """Blueprints, read.
+
+    Args:
+        kinds: one of them is the kind of each operation; where there are none, some are of any kind.
+        speaks: what a service may speak.
+    """
+    return _values(kinds, speaks).map(lambda value: Source("random.yaml", value))
 
 
 def linked(source: Source) -> Result:
@@ -91,7 +98,7 @@ def linked(source: Source) -> Result:
 
 
 @st.composite
-def _values(draw: st.DrawFn) -> dict[str, Any]:
+def _values(draw: st.DrawFn, kinds: tuple[str, ...], speaks: tuple[str, ...]) -> dict[str, Any]:
     services = draw(
         st.lists(
             st.sampled_from(("orders", "stock", "mail_room", "mail__room")),
@@ -152,9 +159,9 @@ def _values(draw: st.DrawFn) -> dict[str, Any]:
     for service in services:
         made["services"][service] = {
             "owns": entities[service],
-            "speaks": draw(st.sampled_from(SPEAKS)),
+            "speaks": draw(st.sampled_from(speaks)),
             "does": {
-                name: draw(_operations(known, states, f"{owner}.{name}", names))
+                name: draw(_operations(known, states, f"{owner}.{name}", names, kinds))
                 for owner, name in names
                 if owner == service
             },
@@ -184,6 +191,7 @@ def _operations(
     states: dict[str, str],
     id: str,
     names: list[tuple[str, str]],
+    kinds: tuple[str, ...],
 ) -> dict[str, Any]:
     def sometimes(often: int = 3) -> bool:
         return draw(st.integers(0, often)) == 0
@@ -210,8 +218,8 @@ def _operations(
             "shopper role agent | partner tenant",
         )
         made["by"] = draw(st.sampled_from(grants))
-    if sometimes(2):
-        made["kind"] = draw(st.sampled_from(KINDS))
+    if kinds or sometimes(2):
+        made["kind"] = draw(st.sampled_from(kinds or KINDS))
     if sometimes():
         made["emits"] = draw(st.lists(st.sampled_from(EVENTS), min_size=1, max_size=2, unique=True))
     if sometimes():

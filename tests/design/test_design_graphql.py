@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from random_blueprints import linked, sources
 
 from mainstay.architect.design.contracts import graphql
+from mainstay.architect.design.contracts.naming import exposed
 from mainstay.architect.design.reading import Source as Blueprint
 from mainstay.architect.design.study import study_file
 
@@ -125,6 +127,115 @@ def test_the_examples_of_the_examples(file: Path) -> None:
 @given(sources())
 def test_any_blueprint_comes_out_as_a_schema_with_examples_that_fit(source: Blueprint) -> None:
     checked(files_of(linked(source)))
+
+
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(sources(kinds=("bulk", "long"), speaks=("graphql, grpc", "graphql, websocket")))
+def test_any_bulk_and_any_long_operation_come_out_with_examples_that_fit(source: Blueprint) -> None:
+    result = linked(source)
+    files = files_of(result)
+    checked(files)
+    for service in result.study.system.services:
+        ops = exposed(result.study.system, service, "graphql")
+        if not ops:
+            continue
+        text = files[f"contracts/{service.replace('_', '-')}.graphql"]
+        bulk = sum(op.kind == "bulk" for op in ops)
+        assert text.count("\n  results: [") == bulk
+        long = len(ops) - bulk
+        assert len(re.findall(r"^  operation: Operation\w*!$", text, re.MULTILINE)) >= long
+        assert ("enum OperationStatus" in text) is (long > 0)
+
+
+BIG = """
+actors: {shopper: {auth: oidc}}
+services:
+  shop:
+    speaks: [graphql, grpc]
+    owns:
+      Order: {id: uuid, note: text?, tags: text*}
+      Note: {id: uuid, message: text?}
+    does:
+      place_all: {by: shopper, kind: bulk, takes: {orders: Order+}, gives: Order* | OutOfStock, creates: Order, page: 9}
+      forget: {by: shopper, kind: bulk, takes: {orders: Order.id+}, deletes: Order}
+      tags_of: {by: shopper, kind: bulk, takes: {orders: Order.id+}, gives: Order.tags}
+      notes_of: {by: shopper, kind: bulk, takes: {orders: Order.id+}, gives: Note}
+      export: {by: shopper, kind: long, gives: file | TooMany}
+      recount: {by: shopper, kind: long}
+      list_all: {by: shopper, kind: long, gives: Order*, page: 20}
+"""
+
+
+def test_a_bulk_gives_a_result_for_each_item() -> None:
+    files = files_of(result_of(BIG))
+    assert checked(files) == 8
+    text = files["contracts/shop.graphql"]
+    assert "placeAll(input: PlaceAllInput!): PlaceAllPayload!" in text
+    assert "results: [PlaceAllResult!]!" in text
+    assert "union PlaceAllResult = Order | OutOfStock | InvalidRequest" in text
+    assert "union ForgetResult = ForgetSuccess | InvalidRequest" in text
+    assert "input PlaceAllInput {\n  orders: [OrderInput!]!\n}" in text
+    assert "input ForgetInput {\n  orders: [UUID!]!\n}" in text, "a bulk is about many rows, not about one"
+    told = json.loads(files["contracts/shop.examples.graphql.json"])
+    results = told["PlaceAll"]["reply"]["placeAll"]["results"]
+    assert [one["__typename"] for one in results] == ["Order", "InvalidRequest"]
+    assert len(told["PlaceAll"]["variables"]["input"]["orders"]) == len(results)
+
+
+def test_a_long_operation_gives_an_id_by_which_its_state_is_asked_for() -> None:
+    files = files_of(result_of(BIG))
+    text = files["contracts/shop.graphql"]
+    assert "operation(id: UUID!): Operation\n" in text
+    assert "recount: RecountPayload!" in text and "union ExportResult = ExportPayload | TooMany" in text
+    told = json.loads(files["contracts/shop.examples.graphql.json"])
+    begun = told["Recount"]["reply"]["recount"]["operation"]
+    assert begun["status"] == "RUNNING" and told["Operation"]["variables"] == {"id": begun["id"]}
+    replies = [
+        {**begun, "result": None},
+        {
+            **begun,
+            "status": "FAILED",
+            "result": {"__typename": "OperationFailed", "message": "The disk is full."},
+        },
+        {**begun, "status": "FAILED", "result": {"__typename": "TooMany", "message": "Too many orders."}},
+    ]
+    for reply in replies:
+        example = {"variables": told["Operation"]["variables"], "reply": {"operation": reply}}
+        _answers(text, files["contracts/shop.examples.graphql"], "Operation", example)
+    results = "union OperationResult = ExportSuccess | RecountSuccess | ListAllSuccess | TooMany | OperationFailed\n"
+    assert results in text
+
+
+def test_where_nothing_is_long_no_state_is_asked_for() -> None:
+    assert "Operation" not in files_of(result_of(SHOP))["contracts/shop.graphql"]
+
+
+TWICE = """
+services:
+  s:
+    speaks: [graphql, grpc]
+    owns:
+      Operation: {id: uuid, done: bool, outcome: text, problem: text}
+      OperationStatus: {id: uuid}
+      Problem: {id: uuid}
+      GetOperationRequest: {id: uuid}
+      PlaceResult: {id: uuid, index: int}
+    does:
+      operation: {kind: long, gives: Operation | OperationFailed | Bad | Bad}
+      get_operation: {kind: long, gives: Operation}
+      place: {kind: bulk, takes: {n: int*}, gives: PlaceResult | InvalidRequest}
+      place_: {kind: bulk, takes: {n: int*}, gives: Problem}
+      done: {kind: long, gives: Problem?}
+      progress: {kind: long, gives: int*}
+      problem: {kind: long, gives: money}
+      id: {kind: long}
+"""
+
+
+def test_names_that_bulk_and_long_operations_would_use_themselves() -> None:
+    assert checked(files_of(result_of(TWICE))) == 9
 
 
 HOSTILE = """

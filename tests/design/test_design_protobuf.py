@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blueprint_text import result_of
@@ -16,9 +18,10 @@ from grpc_tools import protoc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_blueprints import linked, sources
-from test_design_graphql import HOSTILE
+from test_design_graphql import BIG, HOSTILE, TWICE
 
 from mainstay.architect.design.contracts import protobuf
+from mainstay.architect.design.contracts.naming import exposed
 from mainstay.architect.design.reading import Source
 from mainstay.architect.design.study import Result, study_file
 
@@ -98,6 +101,129 @@ def test_protoc_compiles_any_blueprint(source: Source) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if files := written(linked(source), Path(folder)):
             compiled(files, Path(folder))
+
+
+@settings(
+    deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(sources(kinds=("bulk", "long"), speaks=("graphql, grpc", "grpc")))
+def test_any_bulk_and_any_long_operation_compile_and_are_in_order(source: Source) -> None:
+    result = linked(source)
+    with tempfile.TemporaryDirectory() as folder:
+        files = written(result, Path(folder))
+        if not files:
+            return
+        described = compiled(files, Path(folder))
+        test_buf_finds_it_in_order(files[0], Path(folder))
+    methods = [method for file in described.file for each in file.service for method in each.method]
+    messages = {f".{file.package}.{one.name}": one for file in described.file for one in file.message_type}
+    system = result.study.system
+    kinds = Counter(op.kind for service in system.services for op in exposed(system, service, "grpc"))
+    replies = Counter(field.name for method in methods for field in messages[method.output_type].field)
+    speaking = [service for service in system.services if exposed(system, service, "grpc")]
+    asking = sum(any(op.kind == "long" for op in exposed(system, service, "grpc")) for service in speaking)
+    assert (replies["results"], replies["operation"]) == (kinds["bulk"], kinds["long"] + asking)
+
+
+def messages_of(text: str, tmp_path: Path) -> dict[str, Any]:
+    """The class of each message of a blueprint's one package."""
+    described = compiled(written(result_of(text), tmp_path), tmp_path)
+    pool = descriptor_pool.DescriptorPool()
+    for file in described.file:
+        pool.Add(file)
+    own = next(file for file in described.file if file.service)
+    names = [message.name for message in own.message_type]
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{own.package}.{name}"))
+        for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (
+            "PlaceAllResponse",
+            {
+                "results": [
+                    {"value": {"id": "a", "tags": ["b"]}},
+                    {
+                        "index": 1,
+                        "problem": {"code": 9, "message": "There is none left.", "reason": "OutOfStock"},
+                    },
+                ]
+            },
+        ),
+        ("ForgetResponse", {"results": [{"done": {}}, {"index": 1, "problem": {"code": 5}}]}),
+        ("TagsOfResponse", {"results": [{"value": {"values": ["a", "b"]}}]}),
+        ("ExportResponse", {"operation": {"id": "a", "progress": 40}}),
+        (
+            "GetOperationResponse",
+            {
+                "operation": {
+                    "id": "a",
+                    "done": True,
+                    "progress": 100,
+                    "exportResult": {"value": "https://a.example"},
+                }
+            },
+        ),
+        ("GetOperationResponse", {"operation": {"id": "a", "done": True, "recountResult": {}}}),
+        (
+            "GetOperationResponse",
+            {"operation": {"id": "a", "done": True, "listAllResult": {"orders": [{"id": "b"}]}}},
+        ),
+        ("GetOperationResponse", {"operation": {"id": "a", "done": True, "problem": {"reason": "TooMany"}}}),
+    ],
+)
+def test_replies_of_bulk_and_long_operations_make_the_round_trip(
+    name: str, value: dict[str, Any], tmp_path: Path
+) -> None:
+    made = messages_of(BIG, tmp_path)[name]
+    message = json_format.ParseDict(value, made())
+    assert json_format.MessageToDict(made.FromString(message.SerializeToString())) == value
+
+
+def test_an_item_either_came_to_something_or_failed(tmp_path: Path) -> None:
+    made = messages_of(BIG, tmp_path)
+    for name, field in (("PlaceAllResult", "value"), ("Operation", "export_result")):
+        assert {
+            made[name].DESCRIPTOR.fields_by_name[one].containing_oneof.name for one in (field, "problem")
+        } == {"outcome"}
+    assert set(made["PlaceAllRequest"].DESCRIPTOR.fields_by_name) == {"orders"}, (
+        "there are no pages of results"
+    )
+    assert set(made["ForgetRequest"].DESCRIPTOR.fields_by_name) == {"orders"}, "it is not about one row"
+
+
+@pytest.mark.parametrize("text", [BIG, TWICE], ids=["big", "twice"])
+def test_buf_finds_bulk_and_long_operations_in_order(text: str, tmp_path: Path) -> None:
+    test_buf_finds_it_in_order(compiled_files(text, tmp_path)[0], tmp_path)
+
+
+def compiled_files(text: str, root: Path) -> list[Path]:
+    """The files of a blueprint, which protoc takes."""
+    files = written(result_of(text), root)
+    compiled(files, root)
+    return files
+
+
+def test_a_long_operation_that_is_gone_keeps_its_number_in_what_others_come_to() -> None:
+    first = result_of(BIG)
+    before = {file.path: file.text for file in protobuf.generate(first)}
+    second = result_of(BIG.replace("      export: {by: shopper, kind: long, gives: file | TooMany}\n", ""))
+    second.previous = before
+    texts = [next(text for path, text in before.items() if path.endswith(".proto"))]
+    texts.append(next(file.text for file in protobuf.generate(second) if file.path.endswith(".proto")))
+    numbers = [
+        dict(
+            re.findall(r"(\w+_result) = (\d+);", text.partition("message Operation {")[2].partition("\n}")[0])
+        )
+        for text in texts
+    ]
+    gone = numbers[0].pop("export_result")
+    assert numbers[1] == numbers[0]
+    assert f'  reserved {gone};\n  reserved "export_result";' in texts[1]
 
 
 def test_buf_finds_hostile_names_in_order(tmp_path: Path) -> None:

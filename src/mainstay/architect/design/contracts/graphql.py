@@ -4,6 +4,9 @@ Reading operations are fields of Query, changing ones of Mutation, streams of Su
 connection (GraphQL Cursor Connections specification). What may go wrong by the blueprint is part of the result: a
 union of the success and of problem types that share an interface, so that clients get typed problems and ``errors``
 stays for faults. Secret fields are in no output type.
+
+An operation of kind ``bulk`` gives such a result for each item. One of kind ``long`` gives an Operation that was begun,
+which a field of Query tells of until it has a result.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mainstay.architect.design.contracts import problems as known_problems
 from mainstay.architect.design.contracts.examples import Examples
 from mainstay.architect.design.contracts.http_words import about as about_of
 from mainstay.architect.design.contracts.json_schema import Schemas, resolved
@@ -100,6 +104,10 @@ class Sdl:
         """Entities that are named and not yet written: output, or input."""
         self._names: dict[str, str] = {}
         self._fields: dict[str, dict[str, str]] = {}
+        self._outcomes: list[tuple[str, str, Any]] = []
+        """Type of what each long operation comes to, what an example selects of it, and what it gets."""
+        self._failures: dict[str, None] = {}
+        """The problems by which long operations may fail."""
         self._keep = {name for name in self.system.entities if name not in TAKEN}
         """What entities are called, which nothing else may be."""
         self._values = Examples(Schemas(self.system, self.service, "#/$defs/"))
@@ -242,10 +250,13 @@ class Sdl:
             sdl = self.of(type, op.service, op.name, key, False)
             within = entity.name if entity is not None and identified_by(op, entity) == key else op.name
             seen = entity.key if entity is not None and within == entity.name else key
-            found.setdefault(key, (sdl, self._sent(type, op.service, seen, within)))
+            value = self._sent(type, op.service, seen, within)
+            # The reply of a bulk's example tells of two items, one of which fails.
+            value = value * 2 if op.kind == "bulk" and type.many in ("*", "+") else value
+            found.setdefault(key, (sdl, value))
         if op.spec.idempotent == "key" and not reads(op):
             found.setdefault("idempotency_key", ("String!", "3f1d5c1e-6a1b-4b7e-9d55-0d3f0f6f2c11"))
-        if op.lists and op.spec.page is not None and op.kind not in STREAMING:
+        if op.lists and op.spec.page is not None and op.kind not in (*STREAMING, "bulk", "long"):
             found.setdefault("first", (f"Int = {op.spec.page}", op.spec.page))
             found.setdefault("after", ("String", None))
         shown = distinct(found, camel)
@@ -255,44 +266,128 @@ class Sdl:
         """The type of the result, what an example selects of it, and what it gets."""
         gives = op.spec.gives
         type = gives.type if gives is not None else None
-        problems = dict.fromkeys(gives.problems) if gives is not None and op.kind not in STREAMING else ()
-        if op.kind in STREAMING and type is not None:
-            type = replace(type, many="")
-        sdl, selection = "Boolean!", ""
-        reply: Any = True
-        if type is None:
-            pass
-        elif type.many in ("*", "+") and op.spec.page is not None and op.kind not in STREAMING:
+        problems = list(gives.problems) if gives is not None and op.kind not in STREAMING else []
+        if op.kind == "bulk":
+            return self._bulk(op, type, problems)
+        if op.kind == "long":
+            sdl, selection, reply = self._accepted(op, type, problems)
+        elif op.lists and type is not None and op.spec.page is not None and op.kind not in STREAMING:
             sdl, selection, reply = self._connection(op, type)
         else:
-            sdl = self.of(type, op.service, op.name, "value", True)
-            selection, reply = self._selected(type, op.service, "value", op.name)
+            if type is not None and op.kind in STREAMING:
+                type = replace(type, many="")
+            sdl, selection, reply = self._given(op, type)
         self._written()
         if not problems:
             return sdl, selection, reply
+        success, selection, reply = self._success(op, sdl, selection, reply)
+        name = self.name(f"result of {op.id}", f"{pascal(op.name)}Result")
+        self._union(name, [success], problems)
+        return f"{name}!", self._chosen(success, selection), {"__typename": success, **reply}
+
+    def _given(self, op: Op, type: Type | None) -> tuple[str, str, Any]:
+        """The type of a value that is given, what an example selects of it, and what it gets."""
+        if type is None:
+            return "Boolean!", "", True
+        selection, reply = self._selected(type, op.service, "value", op.name)
+        return self.of(type, op.service, op.name, "value", True), selection, reply
+
+    def _success(self, op: Op, sdl: str, selection: str, reply: Any) -> tuple[str, str, Any]:
+        """What is given as a type that can be in a union, what is selected within it, and what that gets."""
+        self._written()
         success = sdl.removesuffix("!")
-        if not self.types.get(success, "").partition("{")[0].rpartition('"')[2].strip().startswith("type "):
-            name = self.name(f"success of {op.id}", f"{pascal(op.name)}Success")
-            self.types[name] = f"type {name} {{\n  value: {sdl}\n}}\n"
-            success, selection, reply = name, f"value {selection}".strip(), {"value": reply}
-        else:
-            selection = selection.removeprefix("{ ").removesuffix(" }")
+        if self.types.get(success, "").partition("{")[0].rpartition('"')[2].strip().startswith("type "):
+            return success, selection.removeprefix("{ ").removesuffix(" }"), reply
+        name = self.name(f"success of {op.id}", f"{pascal(op.name)}Success")
+        self.types[name] = f"type {name} {{\n  value: {sdl}\n}}\n"
+        return name, f"value {selection}".strip(), {"value": reply}
+
+    def _union(self, name: str, successes: list[str], problems: list[str]) -> None:
+        """Write the union of what may be given and of what may go wrong."""
         interface = self.name("problem", "Problem")
         self.types[interface] = PROBLEM.replace("interface Problem", f"interface {interface}")
-        members = [success]
+        members = dict.fromkeys(successes)
         for problem in problems:
-            wanted = f"{problem}Problem" if problem in self.system.entities or problem in TAKEN else problem
-            member = self.name(f"problem {problem}", wanted)
+            member = self._problem(problem)
             self.types[member] = (
                 f'"""{sentence(problem)}."""\ntype {member} implements {interface} {{\n  message: String!\n}}\n'
             )
-            members.append(member)
-        union = self.name(f"result of {op.id}", f"{pascal(op.name)}Result")
-        self.types[union] = f"union {union} = {' | '.join(members)}\n"
+            members[member] = None
+        self.types[name] = f"union {name} = {' | '.join(members)}\n"
+
+    def _problem(self, problem: str) -> str:
+        """What the type of a problem is called."""
+        wanted = f"{problem}Problem" if problem in self.system.entities or problem in TAKEN else problem
+        return self.name(f"problem {problem}", wanted)
+
+    def _chosen(self, success: str, selection: str) -> str:
+        """What an example asks of a union."""
         # Two fields of one name must be of one type, whichever of the union's types they are asked of.
-        asked = "problemMessage: message" if "message" in selection.split() else "message"
-        chosen = f"{{ __typename ... on {success} {{ {selection} }} ... on {interface} {{ {asked} }} }}"
-        return f"{union}!", chosen, {"__typename": success, **reply}
+        asked = "problemMessage: message" if _tells(selection) else "message"
+        interface = self.name("problem", "Problem")
+        return f"{{ __typename ... on {success} {{ {selection} }} ... on {interface} {{ {asked} }} }}"
+
+    def _bulk(self, op: Op, type: Type | None, problems: list[str]) -> tuple[str, str, Any]:
+        """What became of each item: some may fail where others do not, if only by a value that is not allowed."""
+        invalid = known_problems.INVALID
+        given = self._given(op, None if type is None else replace(type, many=""))
+        success, selection, reply = self._success(op, *given)
+        result = self.name(f"result of {op.id}", f"{pascal(op.name)}Result")
+        self._union(result, [success], [*problems, invalid.name])
+        payload = self.name(f"payload of {op.id}", f"{pascal(op.name)}Payload")
+        self.types[payload] = (
+            f'type {payload} {{\n  """One for each item, in the order of the input."""\n'
+            f"  results: [{result}!]!\n}}\n"
+        )
+        results = [{"__typename": success, **reply}]
+        if not _tells(selection):
+            results.append({"__typename": self._problem(invalid.name), "message": invalid.detail})
+        return f"{payload}!", f"{{ results {self._chosen(success, selection)} }}", {"results": results}
+
+    def _accepted(self, op: Op, type: Type | None, problems: list[str]) -> tuple[str, str, Any]:
+        """The operation that was begun; what it comes to is asked for by `_progress`."""
+        self._outcomes.append(self._success(op, *self._given(op, type)))
+        self._failures |= dict.fromkeys(problems)
+        operation = self.name("operation", "Operation")
+        payload = self.name(f"payload of {op.id}", f"{pascal(op.name)}Payload")
+        self.types[payload] = f"type {payload} {{\n  operation: {operation}!\n}}\n"
+        value = {"id": self._operation_id(), "status": "RUNNING", "progress": 40}
+        return f"{payload}!", "{ operation { id status progress } }", {"operation": value}
+
+    def _operation_id(self) -> Any:
+        self.scalars["UUID"] = SCALARS["uuid"][1]
+        return self._values.of({"type": "string", "format": "uuid"}, "Progress.id")
+
+    def _progress(self, name: str) -> str:
+        """The field of Query by which the progress of every long operation is asked for, with its types."""
+        operation, status = (
+            self.name("operation", "Operation"),
+            self.name("operation status", "OperationStatus"),
+        )
+        result = self.name("operation result", "OperationResult")
+        self._union(
+            result, [success for success, _, _ in self._outcomes], [*self._failures, "OperationFailed"]
+        )
+        self.types[status] = f"enum {status} {{\n  RUNNING\n  SUCCEEDED\n  FAILED\n}}\n"
+        self.types[operation] = (
+            '"""How far an operation is that was taken, and what came of it."""\n'
+            f"type {operation} {{\n  id: UUID!\n  status: {status}!\n"
+            f'  """In percent."""\n  progress: Int!\n'
+            f'  """Null while it runs; a problem where it failed."""\n  result: {result}\n}}\n'
+        )
+        id = self._operation_id()
+        success, selection, reply = self._outcomes[0]
+        value = {"id": id, "status": "SUCCEEDED", "progress": 100, "result": {"__typename": success, **reply}}
+        title = f"{name[:1].upper()}{name[1:]}"
+        while title in self._titles.values():
+            title += "Progress"
+        asked = f"{{ id status progress result {self._chosen(success, selection)} }}"
+        document = f"query {title}($id: UUID!) {{\n  {name}(id: $id) {asked}\n}}\n"
+        self.examples.append((title, document, {"id": id}, {name: value}))
+        about = (
+            "How far an operation is that was taken, and what came of it. For who began it; null for others."
+        )
+        return f"{described(about, '  ')}  {name}(id: UUID!): {operation}\n"
 
     def _connection(self, op: Op, type: Type) -> tuple[str, str, Any]:
         one = replace(type, many="")
@@ -403,6 +498,11 @@ class Sdl:
         for op in ops:
             root = "Subscription" if op.kind in STREAMING else "Query" if reads(op) else "Mutation"
             roots[root].append(self.operation(op, shown[op.name]))
+        if self._outcomes:
+            name = "operation"
+            while name in shown.values():
+                name += "Progress"
+            roots["Query"].append(self._progress(name))
         if not roots["Query"]:
             roots["Query"].append(
                 '  """The version of this schema; a schema must have something to read."""\n  version: String!\n'
@@ -463,6 +563,11 @@ def described(text: str, indent: str = "") -> str:
     if len(lines) == 1 and lines[0][-1:] not in ('"', "\\"):
         return f'{indent}"""{lines[0]}"""\n'
     return "".join(f"{indent}{line}".rstrip() + "\n" for line in ['"""', *lines, '"""'])
+
+
+def _tells(selection: str) -> bool:
+    """A message is among what is selected."""
+    return "message" in selection.split()
 
 
 def _words(type: Type) -> tuple[str, ...]:

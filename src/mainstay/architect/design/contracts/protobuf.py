@@ -3,13 +3,17 @@
 A field's number is its name on the wire and must never change or be used again. The blueprint does not hold numbers, so
 they are kept in ``contracts/proto/numbers.json``: what was numbered before keeps its number, what is new gets the next
 free one, and what is gone is reserved. The file is read back from the package that is written over.
+
+An operation of kind ``bulk`` replies with a result for each item, one of kind ``long`` with an Operation, of whose
+progress one more rpc tells. They are shaped like google.rpc.Status and google.longrunning.Operation (AIP-151), which
+would have to be imported from outside the package.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mainstay.architect.design.contracts.http_words import about as about_of
 from mainstay.architect.design.contracts.json_schema import Schemas, resolved
@@ -55,6 +59,7 @@ IMPORTS = {
     "google.protobuf.Timestamp": "google/protobuf/timestamp.proto",
     "google.protobuf.Duration": "google/protobuf/duration.proto",
     "google.protobuf.Value": "google/protobuf/struct.proto",
+    "google.protobuf.Empty": "google/protobuf/empty.proto",
 }
 HIGHEST = 2**29 - 1
 KEPT_BY_PROTOBUF = range(19_000, 20_000)
@@ -62,6 +67,8 @@ KEPT_BY_PROTOBUF = range(19_000, 20_000)
 
 Numbers = dict[str, dict[str, int]]
 """By message or enum, the number of each of its names; of those that are gone too."""
+Field = tuple[str, str, str]
+"""Label and type of a field, its name, and what it is."""
 
 
 @dataclass
@@ -89,7 +96,16 @@ class Proto:
         """Entities that are named and not yet written."""
         ops = exposed(self.system, self.service, "grpc")
         self._calls = distinct([op.name for op in ops], pascal)
-        own = [f"{call}{part}" for call in self._calls.values() for part in ("Request", "Response")]
+        self._results: list[Field] = []
+        """What the long operations come to, each a field of Operation."""
+        calls = list(self._calls.values())
+        self._asking = "GetOperation"
+        """The rpc by which the progress of long operations is asked for, where there are any."""
+        while self._asking in calls:
+            self._asking += "Progress"
+        if any(op.kind == "long" for op in ops):
+            calls.append(self._asking)
+        own = [f"{call}{part}" for call in calls for part in ("Request", "Response")]
         self._fixed = {f"{pascal(self.service)}Service", *own}
         """Names that the style asks for, whatever entities are called."""
 
@@ -128,7 +144,12 @@ class Proto:
     # -------------------------------------------------------------------------------- types
 
     def message(
-        self, name: str, fields: list[tuple[str, str, str]], about: str = "", within: str = ""
+        self,
+        name: str,
+        fields: list[Field],
+        about: str = "",
+        within: str = "",
+        choice: tuple[str, list[Field]] = ("", []),
     ) -> str:
         """Write a message.
 
@@ -137,17 +158,24 @@ class Proto:
             fields: label and type, name, and what it is.
             about: what the message is.
             within: lines that stand in it before its fields, such as an enum.
+            choice: the name of a oneof, and its fields; empty where it has none.
 
         Returns:
             Its name.
         """
         fields = list({field[1]: field for field in reversed(fields)}.values())[::-1]
         # The names of two fields may not be the same in JSON either, where a_b and a__b are both aB.
-        keys = distinct([key for _, key, _ in fields], snake, same=camel)
+        keys = distinct([key for _, key, _ in [*fields, *choice[1]]], snake, same=camel)
         lines = [self._reserved(name, list(keys.values())), within]
         for kind, key, told in fields:
             comment = f"  // {told}\n" if told else ""
             lines.append(f"{comment}  {kind} {keys[key]} = {self.number(name, keys[key])};\n")
+        if choice[1]:
+            lines.append(f"  oneof {choice[0]} {{\n")
+            for kind, key, told in choice[1]:
+                comment = f"    // {told}\n" if told else ""
+                lines.append(f"{comment}    {kind} {keys[key]} = {self.number(name, keys[key])};\n")
+            lines.append("  }\n")
         self.messages[name] = f"// {about or sentence(name) + '.'}\nmessage {name} {{\n{''.join(lines)}}}\n"
         return name
 
@@ -241,7 +269,7 @@ class Proto:
             self.message(name, fields, about)
 
     @staticmethod
-    def _put(typed: tuple[str, str], name: str) -> tuple[str, str, str]:
+    def _put(typed: tuple[str, str], name: str) -> Field:
         return typed[0], name, typed[1]
 
     # -------------------------------------------------------------------------------- operations
@@ -249,7 +277,7 @@ class Proto:
     def call(self, op: Op) -> str:
         """One rpc, with the messages that it needs."""
         name = self._calls[op.name]
-        fields: list[tuple[str, str, str]] = []
+        fields: list[Field] = []
         entity = row_named(self.system, op)
         if entity is not None and entity.key and not identified_by(op, entity):
             type = entity.fields[entity.key]
@@ -259,10 +287,15 @@ class Proto:
                 fields.append(self._put(self.of(type, op.service, op.name, key), key))
         if op.spec.idempotent == "key" and not reads(op):
             fields.append(("string", "idempotency_key", "The same for each repetition of one request."))
-        if op.lists and op.spec.page is not None:
+        if op.lists and op.spec.page is not None and op.kind not in ("bulk", "long"):
             fields += [("int32", "page_size", f"At most {op.spec.page}."), ("string", "page_token", "")]
         self.message(f"{name}Request", fields, f"What {op.name} takes.")
-        self._response(op, name)
+        if op.kind == "bulk":
+            self._bulk(op, name)
+        elif op.kind == "long":
+            self._accepted(op, name)
+        else:
+            self._response(op, name)
         self._written()
         about = " ".join([about_of(self.system, op), *callers(self.system, op)])
         told = "".join(f"  // {line}\n" for line in [*about.splitlines(), *self._problems(op)])
@@ -273,28 +306,98 @@ class Proto:
 
     def _response(self, op: Op, name: str) -> None:
         type = op.spec.gives.type if op.spec.gives is not None else None
-        fields: list[tuple[str, str, str]] = []
-        if type is not None:
-            if op.kind in STREAMING:
-                type = Type(type.name, "", type.marks, states=type.states, words=type.words)
-            key = snake(type.entity or "value")
-            key = f"{key}s" if type.many in ("*", "+") and not key.endswith("s") else key
-            fields.append(self._put(self.of(type, op.service, op.name, "value"), key))
+        if type is not None and op.kind in STREAMING:
+            type = _one_of(type)
+        fields = self._given(op, type)
         if op.lists and op.spec.page is not None and op.kind not in STREAMING:
             fields.append(("string", "next_page_token", "Empty on the last page."))
         self.message(f"{name}Response", fields, f"What {op.name} gives.")
 
-    @staticmethod
-    def _problems(op: Op) -> list[str]:
+    def _given(self, op: Op, type: Type | None) -> list[Field]:
+        """The field that holds what an operation gives; none where it gives nothing."""
+        if type is None:
+            return []
+        key = snake(type.entity or "value")
+        key = f"{key}s" if type.many in ("*", "+") and not key.endswith("s") else key
+        return [self._put(self.of(type, op.service, op.name, "value"), key)]
+
+    def _bulk(self, op: Op, name: str) -> None:
+        """What became of each item: some may fail where others do not."""
+        type = op.spec.gives.type if op.spec.gives is not None else None
+        kind, told, key = "google.protobuf.Empty", "", "done"
+        if type is None:
+            self.imports.add(IMPORTS[kind])
+        else:
+            (kind, _, told), key = self._given(op, _one_of(type))[0], "value"
+            if kind.startswith("repeated "):  # which nothing in a oneof can be
+                held = self.name(f"values of {op.id}", f"{name}Values")
+                kind = self.message(held, [(kind, "values", told)], f"What {op.name} gives for one item.")
+        result = self.message(
+            self.name(f"result of {op.id}", f"{name}Result"),
+            [("int32", "index", "Of the item in the request, from 0.")],
+            f"What became of one item of {op.name}.",
+            choice=("outcome", [(kind, key, told), (self._problem(), "problem", "Only where it failed.")]),
+        )
+        told = "One for each item, in the order of the request."
+        self.message(f"{name}Response", [(f"repeated {result}", "results", told)], f"What {op.name} gives.")
+
+    def _accepted(self, op: Op, name: str) -> None:
+        """The operation that was begun, and what it will have come to."""
+        type = op.spec.gives.type if op.spec.gives is not None else None
+        result = self.name(f"result of {op.id}", f"{name}Result")
+        self.message(result, self._given(op, type), f"What {op.name} comes to.")
+        self._results.append((result, f"{op.name}_result", f"Of {name}."))
+        about = f"What {op.name} gives: it is taken, and worked on."
+        self.message(f"{name}Response", [(self.name("operation", "Operation"), "operation", "")], about)
+
+    def _progress(self) -> str:
+        """The rpc by which the progress of every long operation is asked for, with its messages."""
+        operation, name = self.name("operation", "Operation"), self._asking
+        self.message(
+            operation,
+            [
+                ("string", "id", "A UUID (RFC 9562)."),
+                ("bool", "done", "It has come to a result, or failed."),
+                ("int32", "progress", "In percent."),
+            ],
+            "How far an operation is that was taken, and what came of it.",
+            choice=("outcome", [(self._problem(), "problem", "What went wrong."), *self._results]),
+        )
+        self.message(f"{name}Request", [("string", "id", "Of the operation.")], "Which operation is meant.")
+        self.message(f"{name}Response", [(operation, "operation", "")], "How far an operation is.")
+        return (
+            "  // How far an operation is that was taken, and what came of it; for who began it.\n"
+            "  // Asked for, not streamed: what is worked on outlives a connection (AIP-151).\n"
+            f"  rpc {name}({name}Request) returns ({name}Response);\n"
+        )
+
+    def _problem(self) -> str:
+        """The message that tells of a problem within a reply."""
+        return self.message(
+            self.name("problem", "Problem"),
+            [
+                ("int32", "code", "A google.rpc.Code."),
+                ("string", "message", "In English, for who develops against this."),
+                ("string", "reason", "The name of the problem, as in google.rpc.ErrorInfo.reason."),
+            ],
+            "Why something was not done: part of a reply that tells of more than that.",
+        )
+
+    def _problems(self, op: Op) -> list[str]:
+        who, where = "May fail", "google.rpc.ErrorInfo.reason"
+        if op.kind == "bulk":
+            who, where = "An item may fail", f"{self._problem()}.reason"
+        elif op.kind == "long":
+            where = f"{where}, or in {self._problem()}.reason once it is worked on"
         problems = op.spec.gives.problems if op.spec.gives is not None else ()
-        return [
-            f"May fail with {problem}: FAILED_PRECONDITION, named in google.rpc.ErrorInfo.reason."
-            for problem in problems
-        ]
+        return [f"{who} with {problem}: FAILED_PRECONDITION, named in {where}." for problem in problems]
 
     def text(self, ops: list[Op]) -> str:
         """The file."""
-        calls = "\n".join(self.call(op) for op in ops)
+        called = [self.call(op) for op in ops]
+        if self._results:
+            called.append(self._progress())
+        calls = "\n".join(called)
         head = (
             f"// {sentence(self.service)} of {self.system.name}, version {self.system.blueprint.version}.\n"
         )
@@ -304,6 +407,11 @@ class Proto:
         parts.append(f"// What {self.service} does.\nservice {pascal(self.service)}Service {{\n{calls}}}\n")
         parts += [text for _, text in sorted(self.messages.items())]
         return "\n".join(parts)
+
+
+def _one_of(type: Type) -> Type:
+    """One of the things that are given."""
+    return replace(type, many="")
 
 
 def _spelled(enum: str, words: tuple[str, ...]) -> list[str]:

@@ -176,7 +176,12 @@ def identified_by(op: Op, entity: Entity) -> str:
 
 
 def row_named(system: System, op: Op) -> Entity | None:
-    """The entity of which a request has to name one row: what it changes of its service, or what it gives."""
+    """The entity of which a request has to name one row: what it changes of its service, or what it gives.
+
+    A bulk names its rows in what it takes.
+    """
+    if op.kind == "bulk":
+        return None
     for write in op.writes:
         if write.how != "creates" and write.entity.service == op.service:
             return write.entity
