@@ -204,6 +204,45 @@ def test_a_change_and_whether_it_breaks(before: str, after: str, says: str, brea
     assert found.get(says) is breaking, found
 
 
+BULK = SHOP.replace("  orders:\n", "  orders:\n    speaks: [grpc]\n", 1).replace(
+    "pay: {by: staff, moves: Order paid}",
+    "pay: {by: staff, kind: bulk, takes: {orders: Order.id+}, moves: Order paid}",
+)
+
+
+@pytest.mark.parametrize("speaks", ["http", "grpc", "graphql"])
+@pytest.mark.parametrize("kinds", [("request", "bulk"), ("bulk", "long"), ("long", "request")], ids="-".join)
+def test_an_operation_that_becomes_bulk_or_long_or_ceases_to_be_breaks(
+    speaks: str, kinds: tuple[str, str]
+) -> None:
+    texts = [BULK.replace("grpc", speaks).replace("kind: bulk", f"kind: {kind}") for kind in kinds]
+    for old, new in (kinds, texts), (kinds[::-1], texts[::-1]):
+        assert told(*new)[f"orders.pay.kind is {old[1]} and was {old[0]}"] is True
+
+
+@pytest.mark.parametrize("speaks", ["grpc", "graphql"])
+def test_what_breaks_of_a_bulk(speaks: str) -> None:
+    old = BULK.replace("grpc", speaks)
+    # Each item is a choice of what it came to and a problem already: one more problem is no other shape.
+    assert told(old, old.replace("moves: Order paid}", "moves: Order paid, gives: nothing | Late}")) == {
+        "orders.pay.gives may now fail with Late": False
+    }
+    # What stood there in place of a value is there no more.
+    given = told(old, old.replace("moves: Order paid}", "moves: Order paid, gives: Order}"))
+    assert given == {"orders.pay.gives is Order and was only that it was done": True}
+    # Its rows are in what it takes: another entity of which it changes rows is no other request.
+    assert not any("asks for" in change for change in told(old, old.replace(", moves: Order paid", "")))
+
+
+def test_a_graphql_field_that_was_only_true_and_gives_a_value_breaks_queries() -> None:
+    texts = [
+        SHOP.replace("  orders:\n", f"  orders:\n    speaks: [{one}]\n", 1) for one in ("graphql", "grpc")
+    ]
+    for text, breaks in zip(texts, (True, None), strict=True):
+        found = told(text, text.replace("moves: Order paid}", "moves: Order paid, gives: Order}"))
+        assert found.get("orders.pay.gives is Order and was only that it was done") is breaks
+
+
 def test_nothing_is_told_of_what_is_the_same_or_only_named_otherwise_inside() -> None:
     assert told(SHOP, SHOP) == {}
     assert told(SHOP, SHOP.replace("version: 1.2.0", "version: 1.2.1\nabout: better")) == {}

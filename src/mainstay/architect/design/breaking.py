@@ -153,8 +153,12 @@ def _operation(
         yield from _over_http(first, second, change)
     if "graphql" in spoken and "graphql" in _offered(old, before):
         yield from _over_graphql(old, new, before, after, change)
-    if {"graphql", "grpc"} & set(spoken):
+    if both := {"graphql", "grpc"} & set(spoken) & set(_offered(old, before)):
         yield from _named_row(old, new, before, after, change)
+        given = [op.spec.gives.type if op.spec.gives else None for op in (before, after)]
+        # What gives nothing tells of its success in place of it: each GraphQL field has a value, each oneof a choice.
+        if given[0] is None and given[1] is not None and ("graphql" in both or after.kind == "bulk"):
+            yield change("gives", f"is {given[1]} and was only that it was done", True)
     if after.spec.idempotent == "key" and before.spec.idempotent != "key":
         yield change(
             "idempotent", "now asks for an Idempotency-Key", True, "take requests without a key for a time"
@@ -198,7 +202,7 @@ def _over_graphql(old: System, new: System, before: Op, after: Op, change: Tell)
     known, now = (op.spec.gives.problems if op.spec.gives else () for op in (before, after))
     if known and (gone := [name for name in known if name not in now]):
         yield change("gives", f"is never {listed(gone, 'or')} any more, which queries ask for", True)
-    if not known and now:
+    if not known and now and after.kind != "bulk":  # where each item is a union with what may go wrong anyway
         yield change("gives", f"is a union with {listed(now)} now, and was plain", True)
     if before.spec.idempotent == "key" and after.spec.idempotent != "key":
         yield change("idempotent", "takes no idempotencyKey any more", True)
