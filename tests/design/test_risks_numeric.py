@@ -493,6 +493,25 @@ def test_attempts_multiply_along_the_way(change: tuple[tuple[str, str], ...], at
     assert risk.need == 100
 
 
+def test_what_stands_in_and_needs_the_same_is_told_of_and_no_budget_helps() -> None:
+    text = changed(
+        ("calls: [inventory.reserve, payments.authorise]", "calls: [payments.authorise else payments.other]"),
+        (", timeout: 700ms, retry: 2}", "}\n      other: {calls: [stripe]}"),
+        ("limit: 100/s", "limit: 320/s"),
+    )
+    risk = one(text, "retry-amplification")
+    assert risk.value == pytest.approx(600)
+    assert risk.message == (
+        "stripe may be asked 600/s when what stands in asks it too, more than its limit of 320/s"
+    )
+    assert "300/s (payments.other, which stands in)" in risk.formula
+    assert risk.remedy == (
+        "let what stands in for orders.place's call of payments.authorise do without stripe; or ask for a limit of "
+        "600/s or more"
+    )
+    assert not risks_of(text.replace("limit: 320/s", "limit: 600/s"), "retry-amplification")
+
+
 def test_what_runs_empty_is_asked_as_often_as_without_a_cache_even_by_a_call_that_may_fail() -> None:
     text = changed(
         (

@@ -46,8 +46,11 @@ def assess(study: Study) -> Iterator[Risk]:
         inputs: dict[str, Figure] = {}
         for edge in dep.edges:
             flow = flows.over(edge)
-            times = attempts.over(edge) / flow.peak if flow.peak > 0 else tries(edge)
-            terms.append(f"{show(flow.peak, PER_SECOND)} × {times:.4g} ({edge.caller.id})")
+            over = attempts.over(edge)
+            if flow.peak > 0:
+                terms.append(f"{show(flow.peak, PER_SECOND)} × {over / flow.peak:.4g} ({edge.caller.id})")
+            elif over > 0:
+                terms.append(f"{show(over, PER_SECOND)} ({edge.caller.id}, which stands in)")
             inputs.update({figure.key: figure for figure in flow.inputs})
         inputs.update(attempts.inputs)
         if instead := attempts.instead():
@@ -58,7 +61,8 @@ def assess(study: Study) -> Iterator[Risk]:
             continue
         repeated = any(figure.key.endswith("retry") and figure.value > 1 for figure in inputs.values())
         caches = "caches above it run empty" if attempts.emptied else ""
-        when = " and ".join(filter(None, ["callers repeat" if repeated else "", caches]))
+        beside = "what stands in asks it too" if attempts.stood_in() else ""
+        when = " and ".join(filter(None, ["callers repeat" if repeated else "", caches, beside]))
         yield Risk(
             KIND,
             dep.id,
@@ -81,6 +85,12 @@ def _remedy(attempts: Attempts, dep: Dep, plain: float, worst: float, limit: Fig
     if attempts.emptied:
         names = listed([op.id for op in dict.fromkeys(attempts.emptied)])
         return f"a breaker below the cache of {names}, that lets at most {limit} through while {dep.name} is down"
+    if edges := attempts.stood_in():
+        names = listed(list(dict.fromkeys(f"{edge.caller.id}'s call of {edge.target.id}" for edge in edges)))
+        return (
+            f"let what stands in for {names} do without {dep.name}; or ask for a limit of "
+            f"{at_least(worst, PER_SECOND)} or more"
+        )
     ways = [f"a retry budget of {math.floor((limit.value / plain - 1) * 100 + 1e-9)}% keeps within the limit"]
     nearest = sum(attempts.study.flows.over(edge).peak * tries(edge) for edge in dep.edges)
     if nearest < worst and nearest <= limit.value:
@@ -119,6 +129,16 @@ class Attempts:
     def instead(self) -> float:
         """Calls of it in place of something that needs it too."""
         return self._mean(lambda moment: sum(moment.instead(moment.dep)))
+
+    def stood_in(self) -> list[Edge]:
+        """Calls that need it, and whose fallback needs it too: what fails is asked once more by another way."""
+        needs = self._moments[0].needs
+        return [
+            edge
+            for op in self.study.system.ops.values()
+            for edge in op.edges
+            if edge.waits and edge.fallback is not None and needs(edge.target) and needs(edge.fallback)
+        ]
 
     def over(self, edge: Edge) -> float:
         """Attempts at one call. What has a fallback does not fail its caller, which then is not repeated."""
@@ -171,7 +191,7 @@ class _Moment:
         """Calls of what stands in for another that fails too."""
         for op in self.study.system.ops.values():
             for edge in op.edges:
-                if edge.fallback is target and edge.waits and self._needs(edge.target):
+                if edge.fallback is target and edge.waits and self.needs(edge.target):
                     runs = self.runs(op) if self._fails(edge) else self.plain(op)
                     yield runs * _often(edge)
 
@@ -182,7 +202,7 @@ class _Moment:
         """
         if not edge.waits:
             return False
-        if not edge.call.fallback or self._needs(edge.fallback):
+        if not edge.call.fallback or self.needs(edge.fallback):
             return True
         caller = edge.caller
         if caller not in self._failing:
@@ -191,7 +211,7 @@ class _Moment:
             self._failing[caller] = Chance(values).of(run) < 1
         return self._failing[caller]
 
-    def _needs(self, node: Op | Dep | Act | None) -> bool:
+    def needs(self, node: Op | Dep | Act | None) -> bool:
         """It is the dependency, or waits for it."""
         if not isinstance(node, Op):
             return node is self.dep
