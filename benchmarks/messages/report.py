@@ -39,7 +39,7 @@ here the worker hears of it (NOTIFY), then asks for it by one statement that loo
 and fencing, and that statement is what makes a thousand at once cheap. *Publishing inside a transaction*: the floor
 is one INSERT into a table without any feature, and costs 1.5 times the bare transaction itself, which is a BEGIN,
 one INSERT and a COMMIT, each a round trip: what is to stay below 1.15 would have to travel with the COMMIT, and its
-error would come there. *Batch enqueue*: a message has 25 columns, seven constraints and a trigger; ahead of every
+error would come there. *Batch enqueue*: a message has 25 columns, constraints, indexes and a trigger; ahead of every
 peer, by less than was asked."""
 
 

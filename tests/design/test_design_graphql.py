@@ -94,6 +94,22 @@ def test_schema_examples_and_replies_fit_together() -> None:
     assert checked(files_of(result_of(SHOP))) == 7
 
 
+def test_an_example_ends_where_a_reference_leads_back_to_what_it_is_within() -> None:
+    ring = """
+actors: {reader: {auth: oidc}}
+services:
+  shelf:
+    speaks: graphql
+    owns:
+      Book: {id: uuid, sequel: Part.book?}
+      Part: {id: uuid, book: Book}
+    does:
+      get_book: {by: reader, gives: Book}
+      get_part: {by: reader, gives: Part}
+"""
+    assert checked(files_of(result_of(ring))) == 2
+
+
 def test_what_the_schema_says() -> None:
     text = files_of(result_of(SHOP))["contracts/shop.graphql"]
     assert "place(input: PlaceInput!): PlaceResult!" in text

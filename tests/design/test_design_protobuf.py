@@ -231,6 +231,20 @@ def test_buf_finds_hostile_names_in_order(tmp_path: Path) -> None:
     test_buf_finds_it_in_order(tmp_path, tmp_path)
 
 
+def test_buf_finds_values_of_an_enum_in_order_whose_name_has_digits_and_single_letters(
+    tmp_path: Path,
+) -> None:
+    text = """
+services:
+  stock:
+    speaks: grpc
+    does:
+      place_v2: {takes: {a_b: small | large, x: a1b | b2}}
+      ship2_box: {takes: {b: small | large}}
+"""
+    test_buf_finds_it_in_order(compiled_files(text, tmp_path)[0], tmp_path)
+
+
 def test_buf_finds_it_in_order(shop: Path, tmp_path: Path) -> None:
     buf = Path(sys.executable).with_name("buf")
     root = tmp_path / "contracts/proto"

@@ -438,7 +438,11 @@ class Sdl:
     def _again(self, entity: Entity, name: str) -> bool:
         """An example stops at a field that may be empty and would begin anew what it is within."""
         type = self._held(entity, name)
-        return type.many in ("?", "*") and not type.field and type.entity in self._inside
+        inner, _ = resolved(
+            self.system, type, entity.service
+        )  # a reference may lead to a field that holds an entity
+        empty = type.many in ("?", "*") or inner.many in ("?", "*")
+        return empty and not inner.field and inner.entity in self._inside
 
     def _held(self, entity: Entity, name: str) -> Type:
         return self._values.schemas.held(entity, name)

@@ -12,6 +12,7 @@ would have to be imported from outside the package.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -235,13 +236,13 @@ class Proto:
         if not known:
             number = 2
             while any(
-                value in self._values for value in (f"{upper(made)}_UNSPECIFIED", *_spelled(made, words))
+                value in self._values for value in (f"{_prefix(made)}_UNSPECIFIED", *_spelled(made, words))
             ):
                 made, number = f"{pascal(within)}{pascal(name)}Kind{number}", number + 1
             self._names[key] = made
         values = _spelled(made, words)
-        self._values |= dict.fromkeys((f"{upper(made)}_UNSPECIFIED", *values), made)
-        lines = [f"  {upper(made)}_UNSPECIFIED = 0;\n"]
+        self._values |= dict.fromkeys((f"{_prefix(made)}_UNSPECIFIED", *values), made)
+        lines = [f"  {_prefix(made)}_UNSPECIFIED = 0;\n"]
         lines += [f"  {value} = {self.number(made, value)};\n" for value in values]
         text = f"enum {made} {{\n{self._reserved(made, values)}{''.join(lines)}}}\n"
         self.messages[made] = f"// {sentence(name)} of {within}.\n{text}"
@@ -414,9 +415,14 @@ def _one_of(type: Type) -> Type:
     return replace(type, many="")
 
 
+def _prefix(enum: str) -> str:
+    """An enum's name before each of its values, with words parted where ``buf lint`` parts them: ``PLACE_V2AB``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", enum).upper()
+
+
 def _spelled(enum: str, words: tuple[str, ...]) -> list[str]:
     """The values of an enum, each with its name before it, as the style asks."""
-    prefix = upper(enum)
+    prefix = _prefix(enum)
     taken = (f"{prefix}_UNSPECIFIED",)
     return list(distinct(words, lambda word: f"{prefix}_{upper(word)}", taken).values())
 
