@@ -87,18 +87,22 @@ class Demand:
         return self.busy == 0 or self.waits(copies, pool) <= self.hold
 
 
-def demand(study: Study, service: str, calm: bool = False) -> Demand:
+Waits = dict[Op, list[tuple[float, float, float]]]
+
+
+def demand(study: Study, service: str, calm: bool = False, rows: Waits | None = None) -> Demand:
     """What a service asks of its pool at peak.
 
     Args:
         study: the system.
         service: one with a database.
         calm: events and schedules, which may wait, as often as on an ordinary day.
+        rows: what `row_waits` gave, where it is known already.
     """
     system = study.system
     copies, pool = system.copies(service), system.pool(service)
     spread = 1 + varied(system.assumption("tail", COUNT).value)
-    rows = _row_waits(study)
+    rows = row_waits(study) if rows is None else rows
     rate = busy = square = 0.0
     inputs: dict[str, Figure] = {}
     used: list[tuple[float, float, Op]] = []
@@ -125,9 +129,9 @@ def demand(study: Study, service: str, calm: bool = False) -> Demand:
     return Demand(service, copies, pool, rate, busy, variation, used, inputs, full)
 
 
-def _row_waits(study: Study) -> dict[Op, list[tuple[float, float, float]]]:
+def row_waits(study: Study) -> Waits:
     """By operation, for each row that it may change: the share of runs that meet it, the mean wait, how busy it is."""
-    found: dict[Op, list[tuple[float, float, float]]] = {}
+    found: Waits = {}
     for writers in hottest(study).values():
         locked, wait = sum(writer.busy for writer in writers), waiting(study, writers)
         for writer in writers:
@@ -142,9 +146,10 @@ def _bunch(study: Study, service: str) -> float:
 
     Calls of one group, and what is handed over several times, begin together.
     """
-    alone = sum(study.flows.runs(op).peak for op in study.system.ops.values() if op.service == service)
+    own = [op for op in study.system.ops.values() if op.service == service]
+    alone = sum(study.flows.runs(op).peak for op in own)
     together = 0.0
-    for op in study.system.ops.values():
+    for op in dict.fromkeys(edge.caller for each in own for edge in each.callers):
         groups: dict[object, list[tuple[float, float]]] = {}
         for edge in op.edges:
             if isinstance(edge.target, Op) and edge.target.service == service:
@@ -167,14 +172,15 @@ def assess(study: Study) -> Iterator[Risk]:
     system = study.system
     utilisation = system.assumption("utilisation", SHARE)
     times: Times | None = None
+    rows = row_waits(study)
     for service, spec in system.services.items():
         if spec.store != "postgresql":
             continue
-        needed = demand(study, service)
+        needed = demand(study, service, rows=rows)
         copies, pool = needed.copies, needed.pool
         if needed.suffices(copies.value, int(pool.value), utilisation.value):
             continue
-        if demand(study, service, calm=True).suffices(copies.value, int(pool.value), utilisation.value):
+        if demand(study, service, True, rows).suffices(copies.value, int(pool.value), utilisation.value):
             continue  # events wait while the peak lasts, and are worked off after it
         times = times or Times(study)
         connections, load = copies.value * pool.value, needed.load
